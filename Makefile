@@ -1,0 +1,96 @@
+# `make` lists the targets. Go is all that `make demo` and `make test` need.
+
+GO ?= go
+BIN := .bin
+
+# Every module of the repository, found and not listed: a new one is tested from its first commit.
+# The modules below tools hold pinned programs and no packages.
+MODULES := $(sort $(patsubst %/go.mod,%,$(shell find . -name go.mod -not -path '*/testdata/*' -not -path '*/node_modules/*')))
+TOOLS   := $(filter ./tools ./tools/%,$(MODULES))
+CODE    := $(filter-out $(TOOLS),$(MODULES))
+
+# Runs command $(2) in each of the modules $(1), all of them even when one fails, and names those that did.
+define each
+failed=; \
+for module in $(1); do \
+	echo "==> $$module: $(strip $(2))"; \
+	(cd $$module && $(2)) || failed="$$failed $$module"; \
+done; \
+if [ -n "$$failed" ]; then echo "$@: failed in$$failed" >&2; exit 1; fi
+endef
+
+# Prints the tree of the work tree's files as git would commit them, without touching the index.
+define tree
+index=$$(mktemp); rm -f $$index; GIT_INDEX_FILE=$$index git add -A && GIT_INDEX_FILE=$$index git write-tree; rm -f $$index
+endef
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: build-examples
+build-examples: ## Build the example programs into .bin
+	@echo "==> building the examples (the first time: downloads the modules and compiles them, about 3 minutes on two cores)"
+	@mkdir -p $(BIN)
+	@cd examples && $(GO) build -o ../$(BIN)/ ./cmd/...
+
+.PHONY: demo
+demo: build-examples ## Show one request from a web page through gRPC into a database as one trace; ends by itself
+	@$(BIN)/demo
+
+.PHONY: run
+run: build-examples ## Start the users service and the web page and keep them serving until Ctrl-C
+	@$(BIN)/demo -serve
+
+.PHONY: test
+test: ## Vet and test every module
+	@echo "==> testing $(CODE) (the first time: downloads the modules and compiles them, about 10 minutes on two cores)"
+	@$(call each,$(CODE),$(GO) vet ./... && $(GO) test ./...)
+
+.PHONY: race
+race: ## Test every module with the race detector (needs cgo and a C compiler)
+	@$(call each,$(CODE),CGO_ENABLED=1 $(GO) test -race ./...)
+
+.PHONY: e2e
+e2e: ## Run the end-to-end tests, the demo's among them
+	@echo "==> end to end: builds the example programs and runs them as processes"
+	@cd tests && $(GO) test -count=1 -tags e2e ./e2e/...
+
+.PHONY: bench
+bench: ## Run the benchmarks of every module; BENCH=regexp chooses, COUNT=n repeats
+	@$(call each,$(CODE),$(GO) test -run '^$$' -bench '$(or $(BENCH),.)' -benchmem -count $(or $(COUNT),1) ./...)
+
+.PHONY: lint
+lint: ## Lint every module with the pinned golangci-lint
+	@echo "==> golangci-lint (the first time: builds it, about 5 minutes on two cores)"
+	@linter=$$($(GO) -C tools/lint tool -n golangci-lint) || exit 1; \
+	$(call each,$(CODE),$$linter run --config $(CURDIR)/.golangci.yml ./...)
+
+.PHONY: fmt
+fmt: ## Format the Go code of every module
+	@$(call each,$(CODE),$(GO) fmt ./...)
+
+.PHONY: generate
+generate: ## Regenerate the committed code with the pinned generators
+	@$(call each,$(CODE),$(GO) generate ./...)
+
+.PHONY: generate-check
+generate-check: ## Fail if regenerating changes a file
+	@before=$$($(tree)); $(MAKE) --no-print-directory generate && after=$$($(tree)) && \
+	if ! git diff --stat --exit-code $$before $$after; then \
+		echo "generate-check: generated files were out of date; commit what changed" >&2; exit 1; \
+	fi
+
+.PHONY: tidy-check
+tidy-check: ## Fail if a go.mod or go.sum is not as go mod tidy would leave it
+	@$(call each,$(MODULES),$(GO) mod tidy -diff)
+
+.PHONY: verify
+verify: ## Check the downloaded modules, the tools' among them, against go.sum
+	@$(call each,$(MODULES),$(GO) mod verify)
+
+.PHONY: clean
+clean: ## Remove what make built
+	rm -rf $(BIN)
