@@ -1,0 +1,87 @@
+package errors
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+)
+
+// Error is the whole text of e, its cause included. It is for logs and spans,
+// not for strangers: see [Error.Message].
+func (e *Error) Error() string {
+	if e == nil {
+		return "<nil>"
+	}
+	return redact(e.text())
+}
+
+func (e *Error) text() string {
+	if e.cause == nil {
+		return e.code.String() + ": " + e.Message()
+	}
+	if e.over {
+		return e.cause.Error()
+	}
+	if message := e.Message(); message != defaultText(e.code) {
+		return e.code.String() + ": " + message + ": " + e.cause.Error()
+	}
+	return e.code.String() + ": " + e.cause.Error()
+}
+
+// Format prints the whole text of e for %v and %s. For %+v it adds, for logs
+// only, each cause with its type, and the stack.
+func (e *Error) Format(f fmt.State, verb rune) {
+	if verb != 'v' || !f.Flag('+') || e == nil {
+		fmt.Fprintf(f, fmt.FormatString(f, verb), e.Error())
+		return
+	}
+	var b strings.Builder
+	b.WriteString(e.Error())
+	writeCauses(&b, e.cause, 1)
+	if stack := e.Stack(); stack != "" {
+		b.WriteString("\n\n" + strings.TrimSuffix(stack, "\n"))
+	}
+	_, _ = io.WriteString(f, b.String())
+}
+
+func writeCauses(b *strings.Builder, err error, depth int) {
+	if err == nil {
+		return
+	}
+	fmt.Fprintf(b, "\n%s%T: %s", strings.Repeat("  ", depth), err, redact(err.Error()))
+	switch x := err.(type) {
+	case interface{ Unwrap() error }:
+		writeCauses(b, x.Unwrap(), depth+1)
+	case interface{ Unwrap() []error }:
+		for _, branch := range x.Unwrap() {
+			writeCauses(b, branch, depth+1)
+		}
+	}
+}
+
+// LogValue is e as a group for [log/slog]: code and message, domain, reason,
+// metadata, retry_after and remote where there are any, and the private cause.
+func (e *Error) LogValue() slog.Value {
+	if e == nil {
+		return slog.StringValue("<nil>")
+	}
+	attrs := make([]slog.Attr, 0, 8)
+	attrs = append(attrs, slog.String("code", e.code.String()), slog.String("message", e.Message()))
+	if e.hasInfo() {
+		attrs = append(attrs, slog.String("domain", e.domain), slog.String("reason", e.reason))
+	}
+	if len(e.metadata) > 0 {
+		attrs = append(attrs, slog.Any("metadata", e.Metadata()))
+	}
+	if e.retries {
+		attrs = append(attrs, slog.Duration("retry_after", e.retry))
+	}
+	if e.remote {
+		attrs = append(attrs, slog.Bool("remote", true))
+	}
+	if e.cause != nil {
+		attrs = append(attrs, slog.String("cause", redact(e.cause.Error())))
+	}
+	return slog.GroupValue(attrs...)
+}
