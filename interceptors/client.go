@@ -1,0 +1,201 @@
+package interceptors
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/rpcscope/rpcscope/errors"
+	"github.com/rpcscope/rpcscope/propagation"
+)
+
+// DialOptions returns the options that install the suite on a client: one span,
+// one duration point and one access log record per call however often gRPC
+// retries it, trace context and request id carried along, statuses turned into
+// typed errors, and inside of that the interceptors among opts, in their order.
+//
+//	grpc.NewClient(target, append(interceptors.DialOptions(), grpc.WithTransportCredentials(creds))...)
+//
+// The options may be used for several connections. Without interceptors of
+// yours no call costs a goroutine; with them each stream has one until it ends.
+func DialOptions(opts ...ClientOption) []grpc.DialOption {
+	var c config
+	for _, o := range opts {
+		if o != nil {
+			o.applyClient(&c)
+		}
+	}
+	e := &client{engine: newEngine(c, ClientSide)}
+	return []grpc.DialOption{
+		grpc.WithChainUnaryInterceptor(e.unary),
+		grpc.WithChainStreamInterceptor(e.stream),
+	}
+}
+
+type client struct{ *engine }
+
+// start begins a call: the request id that it will have, its span, its method.
+func (c *client) start(ctx context.Context, cc *grpc.ClientConn, fullMethod string, kind Kind) *rpc {
+	r := &rpc{e: c.engine}
+	r.call.FullMethod, r.call.Kind, r.call.Side = fullMethod, kind, ClientSide
+	r.call.start = time.Now()
+	_, r.own = c.propagators()
+
+	// The application's own header comes before the context's id, and that
+	// before a new one (rule 19).
+	if md, ok := metadata.FromOutgoingContext(ctx); ok {
+		if ids := md[propagation.RequestIDHeader]; len(ids) == 1 && propagation.ValidRequestID(ids[0]) {
+			r.id = ids[0]
+		}
+	}
+	switch known := propagation.RequestID(ctx); {
+	case r.id != "" && r.id != known:
+		ctx = propagation.ContextWithRequestID(ctx, r.id)
+	case r.id == "" && known != "":
+		r.id = known
+	case r.id == "":
+		r.id = propagation.NewRequestID()
+		ctx = propagation.ContextWithRequestID(ctx, r.id)
+	}
+	r.Context = ctx
+
+	target := cc.Target()
+	r.m = c.methods.get(methodKey{name: fullMethod, text: target}, false, func() *method {
+		canonical := cc.CanonicalTarget()
+		m := newMethod(strings.TrimPrefix(fullMethod, "/"), ClientSide, targetAddress(canonical))
+		m.target = canonical
+		return m
+	})
+	if r.m == nil {
+		r.m = c.other
+	}
+	r.call.target = r.m.target
+	r.begin()
+	return r
+}
+
+// outgoing returns ctx with everything that travels with the call in its
+// metadata. It is applied to the context that the chain gives to each attempt,
+// so nothing is sent twice.
+func (r *rpc) outgoing(ctx context.Context) context.Context {
+	carrier := outgoing{target: r.call.target, method: r.call.FullMethod, external: r.e.external}
+	carrier.app, _ = metadata.FromOutgoingContext(ctx)
+	foreign, own := r.e.propagators()
+	if foreign != nil {
+		foreign.Inject(ctx, &carrier)
+	}
+	own.Inject(ctx, &carrier)
+	return carrier.context(ctx)
+}
+
+// endWith ends the call with err as the caller gets it.
+func (r *rpc) endWith(err error) {
+	if err == nil {
+		r.end(codes.OK, "", nil)
+		return
+	}
+	r.end(errors.Code(err), errors.Message(err), err)
+}
+
+func (c *client) unary(ctx context.Context, fullMethod string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) (err error) {
+	r := c.start(ctx, cc, fullMethod, Unary)
+	returned := false
+	defer func() {
+		if !returned { // a panic goes on to the caller, but not unseen
+			r.panicked = true
+			err = errors.Internal(errPanicked)
+		}
+		r.endWith(err)
+	}()
+	if len(c.chain) == 0 {
+		err = c.invoke(r, r, req, reply, cc, invoker, opts)
+	} else {
+		err = c.unaryChain(r, req, reply, cc, invoker, opts)
+	}
+	returned = true
+	return err
+}
+
+var errPanicked = errors.New("interceptors: left by a panic or runtime.Goexit")
+
+func (c *client) invoke(ctx context.Context, r *rpc, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts []grpc.CallOption) error {
+	err := invoker(r.outgoing(ctx), r.call.FullMethod, req, reply, cc, opts...)
+	if err != nil {
+		return c.converter.FromRPC(ctx, err)
+	}
+	r.call.sent.Store(1)
+	r.call.received.Store(1)
+	return nil
+}
+
+func (c *client) unaryChain(r *rpc, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts []grpc.CallOption) error {
+	call := &r.call
+	call.Request = req
+	err := walk(c.chain, r, call, func(ctx context.Context) error {
+		if err := run(call.send, call.Request); err != nil {
+			return err
+		}
+		if err := c.invoke(ctx, r, call.Request, reply, cc, invoker, call.callOptions(opts, &call.header, &call.trailer)); err != nil {
+			return err
+		}
+		call.Response = reply
+		return run(call.receive, reply)
+	})
+	if err == nil {
+		err = fill(reply, call)
+	}
+	return c.converter.FromRPC(r, err)
+}
+
+// callOptions are the caller's, those of the interceptors, and those with which
+// header and trailer become what the server sent.
+func (c *Call) callOptions(opts []grpc.CallOption, header, trailer *metadata.MD) []grpc.CallOption {
+	all := make([]grpc.CallOption, 0, len(opts)+len(c.options)+3)
+	all = append(all, opts...)
+	for _, o := range c.options {
+		all = append(all, o.value)
+	}
+	c.header, c.trailer = nil, nil
+	return append(all, grpc.Header(header), grpc.Trailer(trailer))
+}
+
+// fill makes the caller's reply what the chain left in Call.Response.
+func fill(reply any, call *Call) error {
+	if call.Response == reply {
+		return nil
+	}
+	if call.Response == nil {
+		return errNoReply(call)
+	}
+	want, got := reflect.TypeOf(reply), reflect.TypeOf(call.Response)
+	if want != got || want.Kind() != reflect.Pointer || reflect.ValueOf(call.Response).IsNil() {
+		return errors.Internal(fmt.Errorf("interceptors: %s: Call.Response is %T; want a non-nil %T", call.FullMethod, call.Response, reply))
+	}
+	if to, ok := reply.(proto.Message); ok {
+		proto.Reset(to)
+		proto.Merge(to, call.Response.(proto.Message))
+		return nil
+	}
+	reflect.ValueOf(reply).Elem().Set(reflect.ValueOf(call.Response).Elem())
+	return nil
+}
+
+func (c *client) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, fullMethod string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	r := c.start(ctx, cc, fullMethod, kindOf(desc.ClientStreams, desc.ServerStreams))
+	open := func(ctx context.Context, opts []grpc.CallOption) (grpc.ClientStream, error) {
+		return streamer(r.outgoing(ctx), desc, cc, fullMethod, opts...)
+	}
+	if len(c.chain) > 0 {
+		return newChainedStream(r, c.chain, desc, open, opts)
+	}
+	return newClientStream(r, desc, open, opts)
+}
+
+type opener func(ctx context.Context, opts []grpc.CallOption) (grpc.ClientStream, error)

@@ -1,0 +1,65 @@
+// Package interceptors makes gRPC servers and clients observable, and makes
+// writing an interceptor simple: one function, right for unary calls and all
+// kinds of streams, on both sides.
+//
+//	server := grpc.NewServer(interceptors.ServerOptions()...)
+//
+//	conn, err := grpc.NewClient("dns:///users:50051", append(interceptors.DialOptions(),
+//		grpc.WithTransportCredentials(creds))...)
+//
+// That is all a service needs. Every call then has
+//
+//   - a span, named after its method, in one trace with its caller and all it
+//     calls;
+//   - a point in rpc.server.call.duration or rpc.client.call.duration, with an
+//     exemplar that leads to the span, and a place in
+//     rpcscope.server.active_calls or rpcscope.client.active_calls while it runs;
+//   - one record in the access log, at its end;
+//   - a request id, minted where the caller sent none, carried to everything the
+//     handler calls and echoed to the caller;
+//   - errors that mean the same on both sides: see package
+//     [github.com/rpcscope/rpcscope/errors];
+//   - a handler whose panic is an Internal error for its caller, and a stack on
+//     the span and in the log.
+//
+// Spans, metrics and log say the same about a call, since all hang off its one
+// end: a stream that is cancelled and never read again ends too, a call that
+// the server rejects while the client is still sending has the code that the
+// caller sees, and one that gRPC retries is still one call.
+//
+// # Writing an interceptor
+//
+// An [Interceptor] runs before the call, lets it happen by calling next, and
+// goes on when the call has ended, whatever its kind and side:
+//
+//	func slow(limit time.Duration, log *slog.Logger) interceptors.Interceptor {
+//		return func(ctx context.Context, call *interceptors.Call, next interceptors.Next) error {
+//			defer func() {
+//				if d := time.Since(call.Start()); d > limit {
+//					log.WarnContext(ctx, "slow call", "method", call.FullMethod, "duration", d, "messages", call.Sent())
+//				}
+//			}()
+//			return next(ctx)
+//		}
+//	}
+//
+// Its error is the error of the call. It may return one without calling next,
+// change the context, look at each message with [Call.OnSend] and
+// [Call.OnReceive], replace a unary call's request and response, and call next
+// again after a failure. It is an option like any other:
+//
+//	interceptors.ServerOptions(slow(time.Second, logger), interceptors.For(interceptors.Methods("/users.v1.UserService/*"), audit))
+//
+// # What is recorded
+//
+// Spans and the duration metrics follow OpenTelemetry's semantic conventions
+// for RPC: rpc.method, rpc.system.name, rpc.response.status_code, server.address
+// and server.port, and error.type where the call failed. On a server only the
+// codes that mean its own fault make a span an error; on a client all but OK
+// do. Spans and log records also have the request id (request.id, request_id),
+// the domain and reason of a typed error (error.domain, error.reason) and what
+// the propagator tells of the identity. Neither ids nor strings that a peer
+// chose are ever attributes of a metric: unknown methods are _OTHER, and errors
+// are counted in rpcscope.server.errors and rpcscope.client.errors by a bounded
+// number of reasons.
+package interceptors

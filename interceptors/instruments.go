@@ -1,0 +1,235 @@
+package interceptors
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc/codes"
+)
+
+// The attributes of the suite that the semantic conventions have no name for.
+const (
+	requestIDKey   = attribute.Key("request.id")
+	errorDomainKey = attribute.Key("error.domain")
+	errorReasonKey = attribute.Key("error.reason")
+)
+
+// durationBuckets are those the semantic conventions advise for
+// rpc.server.call.duration and rpc.client.call.duration, in seconds.
+var durationBuckets = []float64{0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10}
+
+// instruments are those of one side.
+type instruments struct {
+	duration metric.Float64Histogram
+	active   metric.Int64UpDownCounter
+	failures metric.Int64Counter
+	panics   metric.Int64Counter
+}
+
+func newInstruments(meter metric.Meter, side Side) (instruments, error) {
+	description := "Measures the duration of an incoming Remote Procedure Call (RPC)."
+	if side == ClientSide {
+		description = "Measures the duration of an outgoing Remote Procedure Call (RPC)."
+	}
+	duration, err1 := meter.Float64Histogram("rpc."+side.String()+".call.duration",
+		metric.WithDescription(description), metric.WithUnit("s"),
+		metric.WithExplicitBucketBoundaries(durationBuckets...))
+	active, err2 := meter.Int64UpDownCounter("rpcscope."+side.String()+".active_calls",
+		metric.WithDescription("Calls that have begun and not ended yet."), metric.WithUnit("{call}"))
+	failures, err3 := meter.Int64Counter("rpcscope."+side.String()+".errors",
+		metric.WithDescription("Calls that ended with another code than OK."), metric.WithUnit("{error}"))
+	panics, err4 := meter.Int64Counter("rpcscope."+side.String()+".panics",
+		metric.WithDescription("Panics of handlers and interceptors."), metric.WithUnit("{panic}"))
+	return instruments{duration, active, failures, panics}, errors.Join(err1, err2, err3, err4)
+}
+
+// method is all that is the same for every call of a method, made once.
+type method struct {
+	name   string
+	target string               // canonical; clients only
+	attrs  []attribute.KeyValue // of every metric
+	start  []trace.SpanStartOption
+	add    []metric.AddOption
+	ends   [len(codeNames) + 1]atomic.Pointer[outcome]
+}
+
+// outcome is what the calls of a method that end with the same code share.
+type outcome struct {
+	span   []attribute.KeyValue
+	record []metric.RecordOption
+}
+
+func newMethod(name string, side Side, addr []attribute.KeyValue) *method {
+	m := &method{name: name}
+	m.attrs = []attribute.KeyValue{semconv.RPCMethod(name), semconv.RPCSystemNameGRPC}
+	span := append(m.attrs[:2:2], addr...)
+	if side == ClientSide {
+		// A server's own address says nothing that its resource does not.
+		m.attrs = append(m.attrs, addr...)
+	}
+	kind := trace.SpanKindServer
+	if side == ClientSide {
+		kind = trace.SpanKindClient
+	}
+	m.start = []trace.SpanStartOption{trace.WithSpanKind(kind), trace.WithAttributes(span...)}
+	m.add = []metric.AddOption{metric.WithAttributeSet(attribute.NewSet(m.attrs...))}
+	return m
+}
+
+func (m *method) outcome(side Side, code codes.Code) *outcome {
+	slot := &m.ends[min(int(code), len(codeNames))]
+	if o := slot.Load(); o != nil {
+		return o
+	}
+	status := semconv.RPCResponseStatusCode(boundedCodeName(code))
+	o := &outcome{span: []attribute.KeyValue{status}}
+	point := append(m.attrs[:len(m.attrs):len(m.attrs)], status)
+	if failed(side, code) {
+		kind := semconv.ErrorTypeKey.String(boundedCodeName(code))
+		o.span = append(o.span, kind)
+		point = append(point, kind)
+	}
+	o.record = []metric.RecordOption{metric.WithAttributeSet(attribute.NewSet(point...))}
+	slot.Store(o)
+	return o
+}
+
+// methodKey is a method at an address: the one a server's connection came in
+// at, or the target of a client. Addresses are compared, not formatted.
+type methodKey struct {
+	name string
+	ip   netip.AddrPort
+	text string
+}
+
+// A server with a grpc.UnknownServiceHandler takes the names of methods from
+// strangers, so neither their number nor that of the addresses is unbounded.
+const (
+	maxMethods = 4096
+	maxUnknown = 256
+)
+
+// methods is a cache that is read by every call and almost never written.
+type methods struct {
+	known   atomic.Pointer[map[methodKey]*method]
+	mu      sync.Mutex
+	unknown int // of those, how many a stranger may have named
+}
+
+// get returns the method for key, made by newMethod where it is not known yet. doubtful
+// says that a peer may have made the name up.
+func (c *methods) get(key methodKey, doubtful bool, newMethod func() *method) *method {
+	if known := c.known.Load(); known != nil {
+		if m := (*known)[key]; m != nil {
+			return m
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var old map[methodKey]*method
+	if known := c.known.Load(); known != nil {
+		old = *known
+	}
+	if m := old[key]; m != nil {
+		return m
+	}
+	if len(old) >= maxMethods || (doubtful && c.unknown >= maxUnknown) {
+		return nil
+	}
+	if doubtful {
+		c.unknown++
+	}
+	known := make(map[methodKey]*method, len(old)+1)
+	for k, v := range old {
+		known[k] = v
+	}
+	m := newMethod()
+	known[key] = m
+	c.known.Store(&known)
+	return m
+}
+
+// addrKey puts a connection's local address into key.
+func (key *methodKey) addr(a net.Addr) {
+	switch a := a.(type) {
+	case nil:
+	case *net.TCPAddr:
+		key.ip = a.AddrPort()
+	default:
+		key.text = a.String()
+	}
+}
+
+// serverAddress is the address of a server in the semantic conventions' form.
+func serverAddress(hostport string) []attribute.KeyValue {
+	if hostport == "" {
+		return nil
+	}
+	host, port, err := net.SplitHostPort(hostport)
+	if err != nil {
+		return []attribute.KeyValue{semconv.ServerAddress(hostport)}
+	}
+	n, err := strconv.Atoi(port)
+	if err != nil {
+		return []attribute.KeyValue{semconv.ServerAddress(host)}
+	}
+	return []attribute.KeyValue{semconv.ServerAddress(host), semconv.ServerPort(n)}
+}
+
+// targetAddress is the server's address as a canonical dial target names it:
+// "dns:///users:50051" is users, port 50051. The name is better than the IP
+// address that it stands for today, and bounded.
+func targetAddress(target string) []attribute.KeyValue {
+	u, err := url.Parse(target)
+	if err != nil {
+		return serverAddress(target)
+	}
+	endpoint := u.Path
+	if u.Scheme != "unix" && u.Scheme != "unix-abstract" {
+		endpoint = strings.TrimPrefix(endpoint, "/")
+	}
+	if endpoint == "" {
+		endpoint = u.Opaque
+	}
+	if endpoint == "" {
+		endpoint = target
+	}
+	return serverAddress(endpoint)
+}
+
+// reasons bounds the number of (domain, reason) pairs that become metric
+// attributes: on a client the server chooses them.
+type reasons struct {
+	known sync.Map
+	n     atomic.Int64
+}
+
+const maxReasons = 256
+
+func (r *reasons) bound(domain, reason string) (string, string) {
+	if domain == "" && reason == "" {
+		return "", ""
+	}
+	key := [2]string{domain, reason}
+	if _, ok := r.known.Load(key); ok {
+		return domain, reason
+	}
+	if r.n.Add(1) > maxReasons {
+		r.n.Add(-1)
+		return other, other
+	}
+	if _, loaded := r.known.LoadOrStore(key, struct{}{}); loaded {
+		r.n.Add(-1)
+	}
+	return domain, reason
+}

@@ -1,0 +1,55 @@
+package interceptors
+
+import (
+	"fmt"
+	"sync"
+
+	"github.com/rpcscope/rpcscope/errors"
+)
+
+// recovered turns what recover returned, in a deferred function of a call that
+// did not return, into the error that the call ends with: the caller learns
+// that something went wrong inside, the value and the stack stay here (rule
+// 10). nil means runtime.Goexit, which is let go on.
+func (r *rpc) recovered(value any) error {
+	if value == nil {
+		r.exited = true
+		r.failure = errors.Internal(errors.New("interceptors: the handler left with runtime.Goexit"))
+		return r.failure
+	}
+	r.panicked = true
+	return errors.Internal(&panicError{value})
+}
+
+// panicError is the cause of the Internal error that a panic becomes.
+type panicError struct{ value any }
+
+func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.value) }
+
+// Unwrap returns the value of the panic where it is an error.
+func (e *panicError) Unwrap() error {
+	err, _ := e.value.(error)
+	return err
+}
+
+// hookError keeps the first error with which a hook refused a message; the two
+// directions of a stream have a goroutine each.
+type hookError struct {
+	mu    sync.Mutex
+	first error
+}
+
+func (h *hookError) set(err error) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.first == nil {
+		h.first = err
+	}
+	return err
+}
+
+func (h *hookError) get() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.first
+}

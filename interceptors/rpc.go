@@ -1,0 +1,242 @@
+package interceptors
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
+	otelcodes "go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/metric/noop"
+	otelpropagation "go.opentelemetry.io/otel/propagation"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc/codes"
+
+	"github.com/rpcscope/rpcscope/errors"
+	"github.com/rpcscope/rpcscope/propagation"
+)
+
+// scopeName is the instrumentation scope of the suite's spans and metrics.
+const scopeName = "github.com/rpcscope/rpcscope/interceptors"
+
+// engine is what all calls of one set of options share.
+type engine struct {
+	config
+	instruments
+
+	side    Side
+	tracer  trace.Tracer
+	methods methods
+	other   *method // for methods that a stranger made up
+	reasons reasons
+}
+
+func newEngine(c config, side Side) *engine {
+	c.setDefaults()
+	e := &engine{config: c, side: side}
+	if !c.withoutTracing {
+		e.tracer = c.tracerProvider.Tracer(scopeName, trace.WithSchemaURL(semconv.SchemaURL))
+	}
+	provider := c.meterProvider
+	if c.withoutMetrics {
+		provider = noop.NewMeterProvider()
+	}
+	var err error
+	e.instruments, err = newInstruments(provider.Meter(scopeName, metric.WithSchemaURL(semconv.SchemaURL)), side)
+	if err != nil {
+		otel.Handle(fmt.Errorf("interceptors: %s instruments: %w", side, err))
+	}
+	e.other = newMethod(other, side, nil)
+	return e
+}
+
+// rpc is one call on one side: its context, its Call and its end, in one
+// allocation. Whatever notices that the call is over calls end; the first one
+// counts.
+type rpc struct {
+	context.Context
+
+	call     Call
+	e        *engine
+	m        *method
+	span     trace.Span // nil without tracing
+	own      *propagation.Propagator
+	id       string // request id
+	failure  error  // what the handler or the chain failed with, with its private cause
+	ended    atomic.Bool
+	observed bool
+	minted   bool // the request id was made here
+	panicked bool
+	exited   bool // runtime.Goexit
+
+	// A server's call, between its headers and its begin.
+	header      otelpropagation.TextMapCarrier
+	local, peer net.Addr
+}
+
+// rpcKey finds the innermost rpc of a side in a context.
+type rpcKey Side
+
+func (r *rpc) Value(key any) any {
+	if k, ok := key.(rpcKey); ok && Side(k) == r.e.side {
+		return r
+	}
+	return r.Context.Value(key)
+}
+
+func rpcFromContext(ctx context.Context, side Side) *rpc {
+	r, _ := ctx.Value(rpcKey(side)).(*rpc)
+	return r
+}
+
+// begin observes the call from here on: r.Context, r.call and r.m are set.
+func (r *rpc) begin() {
+	r.call.ctx = r.Context
+	if r.observed = r.e.observe(&r.call); !r.observed {
+		return
+	}
+	if r.e.tracer != nil {
+		options := r.m.start
+		if r.e.publicEndpoint {
+			options = r.newRoot(options)
+		}
+		r.Context, r.span = r.e.tracer.Start(r.Context, r.m.name, options...)
+		r.call.ctx = r.Context
+	}
+	r.e.active.Add(r, 1, r.m.add...)
+}
+
+func (r *rpc) newRoot(options []trace.SpanStartOption) []trace.SpanStartOption {
+	options = append(options[:len(options):len(options)], trace.WithNewRoot())
+	if caller := trace.SpanContextFromContext(r.Context); caller.IsValid() {
+		options = append(options, trace.WithLinks(trace.Link{SpanContext: caller}))
+	}
+	return options
+}
+
+// end ends the call, once: span, metrics and access log say the same. err is
+// nil or what the call failed with; message is for strangers.
+func (r *rpc) end(code codes.Code, message string, err error) {
+	if !r.ended.CompareAndSwap(false, true) {
+		return
+	}
+	if r.panicked {
+		r.e.panics.Add(r, 1, r.m.add...)
+	}
+	if !r.observed {
+		if r.panicked {
+			r.log(code, 0, err, nil)
+		}
+		return
+	}
+	elapsed := time.Since(r.call.start)
+	ended := r.m.outcome(r.e.side, code)
+	recording := r.span != nil && r.span.IsRecording()
+	var extra []attribute.KeyValue
+	if logging := r.logs(code); recording || logging {
+		extra = r.attributes(code, err)
+		if logging {
+			r.log(code, elapsed, err, extra)
+		}
+	}
+	if recording {
+		if failed(r.e.side, code) {
+			r.span.SetStatus(otelcodes.Error, message)
+			if r.e.side == ServerSide {
+				r.exception(err)
+			}
+		}
+		r.span.SetAttributes(ended.span...)
+		r.span.SetAttributes(extra...)
+	}
+	if r.span != nil {
+		r.span.End()
+	}
+	r.e.duration.Record(r, elapsed.Seconds(), ended.record...)
+	r.e.active.Add(r, -1, r.m.add...)
+	if code != codes.OK {
+		r.countFailure(ended, code, err)
+	}
+}
+
+// attributes are those of this one call, for its span and its access log.
+func (r *rpc) attributes(code codes.Code, err error) []attribute.KeyValue {
+	attrs := make([]attribute.KeyValue, 0, 8)
+	if r.id != "" {
+		attrs = append(attrs, requestIDKey.String(r.id))
+	}
+	if r.m == r.e.other {
+		attrs = append(attrs, semconv.RPCMethodOriginal(r.call.FullMethod))
+	}
+	if int(code) >= len(codeNames) {
+		attrs = append(attrs, semconv.RPCResponseStatusCode(codeName(code)))
+	}
+	if err != nil {
+		if domain, reason := errors.Reason(err); domain != "" || reason != "" {
+			attrs = append(attrs, errorDomainKey.String(domain), errorReasonKey.String(reason))
+		}
+	}
+	attrs = r.own.AppendAttributes(r.call.ctx, attrs)
+	for _, f := range r.e.attributes {
+		attrs = append(attrs, f(r.call.ctx, &r.call)...)
+	}
+	return attrs
+}
+
+func (r *rpc) countFailure(ended *outcome, code codes.Code, err error) {
+	if !r.e.failures.Enabled(r) {
+		return
+	}
+	domain, reason := r.e.reasons.bound(errors.Reason(err))
+	attrs := append(r.m.attrs[:len(r.m.attrs):len(r.m.attrs)], ended.span[0])
+	if domain != "" || reason != "" {
+		attrs = append(attrs, errorDomainKey.String(domain), errorReasonKey.String(reason))
+	}
+	r.e.failures.Add(r, 1, metric.WithAttributeSet(attribute.NewSet(attrs...)))
+}
+
+// exception records a server's fault on its span: what happened in full, and
+// where the error was made. What the caller is told is the span's status.
+func (r *rpc) exception(err error) {
+	if err == nil {
+		return
+	}
+	cause := rootCause(err)
+	attrs := []attribute.KeyValue{
+		semconv.ExceptionType(fmt.Sprintf("%T", cause)),
+		semconv.ExceptionMessage(err.Error()),
+	}
+	if stack := stackOf(err); stack != "" {
+		attrs = append(attrs, semconv.ExceptionStacktrace(stack))
+	}
+	r.span.AddEvent(semconv.ExceptionEventName, trace.WithAttributes(attrs...))
+}
+
+// rootCause is the error that the wrappers around it say more about.
+func rootCause(err error) error {
+	for {
+		inner := errors.Unwrap(err)
+		if inner == nil {
+			return err
+		}
+		err = inner
+	}
+}
+
+// stackOf returns the stack of the innermost error that captured one.
+func stackOf(err error) string {
+	stack := ""
+	for ; err != nil; err = errors.Unwrap(err) {
+		if e, ok := err.(*errors.Error); ok {
+			if s := e.Stack(); s != "" {
+				stack = s
+			}
+		}
+	}
+	return stack
+}

@@ -1,0 +1,281 @@
+package interceptors
+
+import (
+	"context"
+	"io"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/stats"
+	"google.golang.org/grpc/status"
+
+	"github.com/rpcscope/rpcscope/errors"
+	"github.com/rpcscope/rpcscope/propagation"
+)
+
+// ServerOptions returns the options that install the suite on a server: one
+// span, one duration point and one access log record per call, request id,
+// typed errors and panic recovery, and inside of that the interceptors among
+// opts, in their order.
+//
+//	grpc.NewServer(interceptors.ServerOptions(interceptors.WithLogger(logger))...)
+//
+// Use them once per server. Interceptors that are given to grpc itself beside
+// them, with [grpc.ChainUnaryInterceptor] and so on, run inside the suite when
+// they come later in the list of options.
+func ServerOptions(opts ...ServerOption) []grpc.ServerOption {
+	var c config
+	for _, o := range opts {
+		if o != nil {
+			o.applyServer(&c)
+		}
+	}
+	s := &server{newEngine(c, ServerSide)}
+	return []grpc.ServerOption{
+		grpc.StatsHandler(serverStats{s}),
+		grpc.ChainUnaryInterceptor(s.unary),
+		grpc.ChainStreamInterceptor(s.stream),
+	}
+}
+
+type server struct{ *engine }
+
+// serverStats sees what no interceptor sees: requests that are refused before
+// one runs, unknown methods, and the moment a call has really ended.
+//
+// Events come in the order TagRPC, InHeader, Begin, InPayload ... End. An
+// unknown method has no Begin and no End, only OutTrailer (rule 5), so that a
+// call is taken up at Begin, or at OutTrailer where there was none.
+type serverStats struct{ *server }
+
+var _ stats.Handler = serverStats{}
+
+func (serverStats) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+
+func (serverStats) HandleConn(context.Context, stats.ConnStats) {}
+
+func (s serverStats) TagRPC(ctx context.Context, info *stats.RPCTagInfo) context.Context {
+	r := &rpc{Context: ctx, e: s.engine}
+	r.call.FullMethod = info.FullMethodName
+	return r
+}
+
+func (s serverStats) HandleRPC(ctx context.Context, event stats.RPCStats) {
+	r := rpcFromContext(ctx, ServerSide)
+	if r == nil || r.e != s.engine {
+		return // another handler's TagRPC lost our context
+	}
+	switch event := event.(type) {
+	case *stats.InHeader:
+		r.header = incoming(event.Header)
+		r.local, r.peer = event.LocalAddr, event.RemoteAddr
+	case *stats.Begin:
+		r.call.Kind = kindOf(event.IsClientStream, event.IsServerStream)
+		r.call.start = event.BeginTime
+		s.begin(r, true)
+	case *stats.InPayload:
+		r.call.received.Add(1)
+	case *stats.OutPayload:
+		r.call.sent.Add(1)
+	case *stats.OutTrailer:
+		if r.call.start.IsZero() {
+			s.refuseUnknown(r)
+		}
+	case *stats.End:
+		s.finished(r, event.Error)
+	}
+}
+
+// begin takes over what the caller sent and starts the span.
+func (s *server) begin(r *rpc, known bool) {
+	foreign, own := s.propagators()
+	ctx := own.Extract(r.Context, r.header)
+	if foreign != nil {
+		ctx = foreign.Extract(ctx, r.header)
+	}
+	if r.id = propagation.RequestID(ctx); r.id == "" {
+		r.id, r.minted = propagation.NewRequestID(), true
+		ctx = propagation.ContextWithRequestID(ctx, r.id)
+	}
+	r.Context, r.own, r.header = ctx, own, nil
+
+	r.m = s.other
+	if known {
+		key := methodKey{name: r.call.FullMethod}
+		key.addr(r.local)
+		// Only bidi methods can be those of a grpc.UnknownServiceHandler.
+		m := s.methods.get(key, r.call.Kind == BidiStream, func() *method {
+			var address string
+			if r.local != nil {
+				address = r.local.String()
+			}
+			return newMethod(strings.TrimPrefix(r.call.FullMethod, "/"), ServerSide, serverAddress(address))
+		})
+		if m != nil {
+			r.m = m
+		}
+	}
+	r.begin()
+}
+
+// refuseUnknown observes a call of a method that the server does not have; grpc
+// has refused it already.
+func (s *server) refuseUnknown(r *rpc) {
+	r.call.start = time.Now()
+	s.begin(r, false)
+	r.end(codes.Unimplemented, "unknown method", nil)
+}
+
+// finished ends the call with what went over the wire.
+func (s *server) finished(r *rpc, err error) {
+	if r.exited {
+		r.end(codes.Internal, "handler exited", r.failure)
+		return
+	}
+	st := status.Convert(err)
+	if r.failure == nil && err != nil {
+		r.failure = err // refused before the interceptors
+	}
+	r.end(st.Code(), st.Message(), r.failure)
+}
+
+func (s *server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
+	r := rpcFromContext(ctx, ServerSide)
+	if r == nil || r.e != s.engine {
+		return handler(ctx, req)
+	}
+	returned := false
+	defer func() {
+		if !returned {
+			err = r.recovered(recover())
+		}
+		if err = s.reply(ctx, r, err); err != nil {
+			resp = nil
+		}
+	}()
+	r.call.ctx = ctx
+	if len(s.chain) == 0 {
+		resp, err = handler(ctx, req)
+	} else {
+		resp, err = s.unaryChain(ctx, &r.call, req, handler)
+	}
+	returned = true
+	return resp, err
+}
+
+func (s *server) unaryChain(ctx context.Context, call *Call, req any, handler grpc.UnaryHandler) (any, error) {
+	call.Request = req
+	err := walk(s.chain, ctx, call, func(ctx context.Context) error {
+		if err := run(call.receive, call.Request); err != nil {
+			return err
+		}
+		resp, err := handler(ctx, call.Request)
+		if err != nil {
+			return err
+		}
+		call.Response = resp
+		return run(call.send, resp)
+	})
+	if err == nil && call.Response == nil {
+		err = errNoReply(call)
+	}
+	return call.Response, err
+}
+
+func errNoReply(call *Call) error {
+	return errors.Internal(errors.New("interceptors: " + call.FullMethod + ": an interceptor returned nil without calling next and without setting Call.Response"))
+}
+
+func (s *server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
+	ctx := ss.Context()
+	r := rpcFromContext(ctx, ServerSide)
+	if r == nil || r.e != s.engine {
+		return handler(srv, ss)
+	}
+	returned := false
+	defer func() {
+		if !returned {
+			err = r.recovered(recover())
+		}
+		err = s.reply(ctx, r, err)
+	}()
+	r.call.ctx = ctx
+	if len(s.chain) == 0 {
+		err = handler(srv, ss)
+	} else {
+		err = walk(s.chain, ctx, &r.call, func(ctx context.Context) error {
+			wrapped := &serverStream{ServerStream: ss, ctx: ctx, call: &r.call}
+			if err := handler(srv, wrapped); err != nil {
+				return err
+			}
+			return wrapped.err()
+		})
+	}
+	returned = true
+	return err
+}
+
+// reply makes the status that the caller gets of err, and tells the caller the
+// request id: always where the call failed, else where it cannot know it (rule
+// 19).
+func (s *server) reply(ctx context.Context, r *rpc, err error) error {
+	if r.exited {
+		return err // there is nobody to return to
+	}
+	if err == nil {
+		if !r.minted {
+			return nil
+		}
+		md := metadata.MD{propagation.RequestIDHeader: {r.id}}
+		// Both fail only when there is no one left to tell.
+		if r.call.Kind == Unary {
+			_ = grpc.SetHeader(ctx, md)
+		} else {
+			_ = grpc.SetTrailer(ctx, md)
+		}
+		return nil
+	}
+	if err == io.EOF {
+		// A handler that returns what RecvMsg told it: not an end, a mistake.
+		err = errors.Unknown(err)
+	}
+	failure := s.converter.Convert(ctx, err)
+	r.failure = failure
+	_ = grpc.SetTrailer(ctx, metadata.MD{propagation.RequestIDHeader: {r.id}})
+	return s.converter.Status(ctx, failure).Err()
+}
+
+// serverStream gives the handler the context and the hooks of the chain. It is
+// made anew for every call of next.
+type serverStream struct {
+	grpc.ServerStream
+	ctx  context.Context
+	call *Call
+	hook hookError
+}
+
+func (s *serverStream) Context() context.Context { return s.ctx }
+
+func (s *serverStream) SendMsg(m any) error {
+	if err := run(s.call.send, m); err != nil {
+		return s.hook.set(err)
+	}
+	return s.ServerStream.SendMsg(m)
+}
+
+func (s *serverStream) RecvMsg(m any) error {
+	if err := s.ServerStream.RecvMsg(m); err != nil {
+		return err
+	}
+	if err := run(s.call.receive, m); err != nil {
+		return s.hook.set(err)
+	}
+	return nil
+}
+
+// err is what a hook refused a message with: it ends the call even when the
+// handler did not care.
+func (s *serverStream) err() error { return s.hook.get() }
