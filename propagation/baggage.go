@@ -38,7 +38,7 @@ func readIdentity(header []string, limits Limits, left *budget) *Identity {
 		if *field != "" && *field != value {
 			*identityField(&conflict, s.key) = value
 		}
-		*field, found = value, true
+		*field, found = s.detach(value), true
 	}
 	if !found {
 		return nil
@@ -54,8 +54,7 @@ func readIdentity(header []string, limits Limits, left *budget) *Identity {
 			*field = ""
 			continue
 		}
-		// A copy, not to keep the whole header alive.
-		*field, found = strings.Clone(*field), true
+		found = true
 	}
 	if !found {
 		return nil
@@ -115,7 +114,7 @@ func (p *Propagator) writeBaggage(ctx context.Context, may Outbound) string {
 		}
 	}
 	if len(may.Baggage) == 0 {
-		return string(w.out)
+		return w.out.String()
 	}
 
 	b := baggage.FromContext(ctx)
@@ -133,11 +132,11 @@ func (p *Propagator) writeBaggage(ctx context.Context, may Outbound) string {
 			}
 		}
 	}
-	return string(w.out)
+	return w.out.String()
 }
 
 type baggageWriter struct {
-	out    []byte
+	out    strings.Builder
 	limits Limits
 	left   budget
 }
@@ -148,9 +147,9 @@ func (w *baggageWriter) value(key, value string) {
 		return
 	}
 	w.comma()
-	w.out = append(w.out, key...)
-	w.out = append(w.out, '=')
-	w.out = appendEncoded(w.out, value)
+	w.out.WriteString(key)
+	w.out.WriteByte('=')
+	w.encode(value)
 }
 
 func (w *baggageWriter) member(m baggage.Member) {
@@ -160,13 +159,28 @@ func (w *baggageWriter) member(m baggage.Member) {
 	// Empty if the key is not one that can be sent.
 	if text := m.String(); text != "" && w.left.take(len(text)) {
 		w.comma()
-		w.out = append(w.out, text...)
+		w.out.WriteString(text)
 	}
 }
 
 func (w *baggageWriter) comma() {
-	if len(w.out) > 0 {
-		w.out = append(w.out, ',')
+	if w.out.Len() > 0 {
+		w.out.WriteByte(',')
+		return
+	}
+	w.out.Grow(min(128, w.limits.Bytes))
+}
+
+func (w *baggageWriter) encode(value string) {
+	const digits = "0123456789ABCDEF"
+	for i := 0; i < len(value); i++ {
+		if c := value[i]; valueChars[c] {
+			w.out.WriteByte(c)
+		} else {
+			w.out.WriteByte('%')
+			w.out.WriteByte(digits[c>>4])
+			w.out.WriteByte(digits[c&15])
+		}
 	}
 }
 
@@ -188,6 +202,7 @@ func (l Limits) allow(m baggage.Member) bool {
 type scanner struct {
 	header []string // values to come
 	rest   string   // of the current value
+	large  bool     // the current value is
 	left   int      // bytes still to look at
 
 	text       string // the member
@@ -204,6 +219,7 @@ func (s *scanner) next() bool {
 				return false
 			}
 			s.rest, s.header = s.header[0], s.header[1:]
+			s.large = len(s.rest) > maxBytes
 			if len(s.rest) > s.left {
 				// Not the member in which the scan ends: it would be a part of one.
 				s.rest = s.rest[:strings.LastIndexByte(s.rest[:s.left+1], ',')+1]
@@ -235,8 +251,17 @@ func (s *scanner) member() (baggage.Member, bool) {
 	if !utf8.ValidString(value) {
 		value = string([]rune(value)) // U+FFFD for every byte that is not UTF-8, as the specification wants
 	}
-	m, err := baggage.NewMemberRaw(strings.Clone(s.key), strings.Clone(value))
+	m, err := baggage.NewMemberRaw(s.detach(s.key), s.detach(value))
 	return m, err == nil
+}
+
+// detach returns part, which may be of the current value, so that it does not
+// keep a large value alive.
+func (s *scanner) detach(part string) string {
+	if s.large {
+		return strings.Clone(part)
+	}
+	return part
 }
 
 // decode undoes the percent-encoding of a value, which may then be invalid UTF-8.
@@ -253,18 +278,6 @@ func decode(value string) (string, bool) {
 	}
 	decoded, err := url.PathUnescape(value)
 	return decoded, err == nil
-}
-
-func appendEncoded(dst []byte, value string) []byte {
-	const digits = "0123456789ABCDEF"
-	for i := 0; i < len(value); i++ {
-		if c := value[i]; valueChars[c] {
-			dst = append(dst, c)
-		} else {
-			dst = append(dst, '%', digits[c>>4], digits[c&15])
-		}
-	}
-	return dst
 }
 
 // encodedSize returns the length of m in a header.

@@ -68,8 +68,7 @@ func (p *Propagator) Extract(ctx context.Context, carrier otelprop.TextMapCarrie
 // extract is Extract without the trace context. trusted tells whether the sender
 // of the baggage in carrier is.
 func (p *Propagator) extract(ctx context.Context, carrier otelprop.TextMapCarrier) (_ context.Context, trusted bool) {
-	var one [1]string
-	header := values(carrier, baggageHeader, &one)
+	header := values(carrier, baggageHeader)
 	if p.trust != nil && (len(header) > 0 || p.trustedIDOnly) {
 		trusted = p.trust(ctx, carrier)
 	}
@@ -150,16 +149,15 @@ func (p *Propagator) Fields() []string {
 	return fields
 }
 
-// values returns the values of key in carrier, using one for a carrier that
-// returns only the first.
-func values(carrier otelprop.TextMapCarrier, key string, one *[1]string) []string {
+// values returns the values of key in carrier, all that it gives away.
+func values(carrier otelprop.TextMapCarrier, key string) []string {
 	if multi, ok := carrier.(otelprop.ValuesGetter); ok {
 		return multi.Values(key)
 	}
-	if one[0] = carrier.Get(key); one[0] == "" {
-		return nil
+	if value := carrier.Get(key); value != "" {
+		return []string{value}
 	}
-	return one[:]
+	return nil
 }
 
 func remove(carrier otelprop.TextMapCarrier, key string) {

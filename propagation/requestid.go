@@ -82,8 +82,7 @@ func ContextWithRequestID(ctx context.Context, id string) context.Context {
 // invalid, and if several values contradict each other. repeated tells that the
 // carrier holds it more than once.
 func requestIDIn(carrier otelprop.TextMapCarrier) (id string, repeated bool) {
-	var one [1]string
-	ids := values(carrier, RequestIDHeader, &one)
+	ids := values(carrier, RequestIDHeader)
 	if len(ids) == 0 || !ValidRequestID(ids[0]) {
 		return "", false
 	}

@@ -12,6 +12,9 @@ func (p *Propagator) extractTraceContext(ctx context.Context, carrier otelprop.T
 	case nil:
 		return ctx
 	case otelprop.TraceContext:
+		if len(carrier.Get(traceStateHeader)) > maxTraceState {
+			carrier = withoutTraceState{carrier}
+		}
 		return format.Extract(ctx, carrier)
 	default:
 		// A format that reads baggage as well would carry it past the boundary.
@@ -35,4 +38,23 @@ func (p *Propagator) injectTraceContext(ctx context.Context, carrier otelprop.Te
 		ctx = baggage.ContextWithoutBaggage(ctx)
 	}
 	p.traceContext.Inject(ctx, carrier)
+}
+
+const (
+	traceStateHeader = "tracestate"
+
+	// maxTraceState is above what 32 members of the largest size need (W3C Trace
+	// Context, section 3.3.1). OpenTelemetry copies what it cannot parse into an
+	// error, and then drops both.
+	maxTraceState = 32 << 10
+)
+
+// withoutTraceState is a carrier without the tracestate that stands in it.
+type withoutTraceState struct{ otelprop.TextMapCarrier }
+
+func (c withoutTraceState) Get(key string) string {
+	if key == traceStateHeader {
+		return ""
+	}
+	return c.TextMapCarrier.Get(key)
 }
