@@ -2,6 +2,7 @@ package errors
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -179,18 +180,20 @@ func (c *Converter) judgeRemote(ctx context.Context, remote *Error) *Error {
 	return e
 }
 
-// because is e with err as its cause. One that was read from err says what err
-// says; one that was made of it keeps a cause of its own.
+// because is e with err as its cause. One that is within err says what err says;
+// one that was made of it keeps a cause of its own, too.
 func because(e *Error, err error, within bool) *Error {
-	switch {
-	case error(e) == err || e.cause == err:
+	if error(e) == err || Is(e.cause, err) {
 		return e
-	case within:
-		e = e.copied()
+	}
+	e = e.copied()
+	switch {
+	case within || e.remote:
 		e.cause, e.over = err, true
-	case e.cause == nil || e.remote:
-		e = e.copied()
-		e.cause, e.over = err, e.remote
+	case e.cause == nil || Is(err, e.cause):
+		e.cause = err
+	default:
+		e.cause = fmt.Errorf("%w: %w", e.cause, err)
 	}
 	return e
 }

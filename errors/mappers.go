@@ -66,7 +66,7 @@ func (c *Converter) mapOne(err error) *Error {
 	}
 	for _, m := range defaultMappers {
 		if code := m(err); code != codes.OK {
-			return &Error{code: code, message: defaultText(code), cause: err}
+			return &Error{code: code, message: defaultText(code)}
 		}
 	}
 	return nil

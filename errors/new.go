@@ -186,7 +186,7 @@ func publicText(format string, args []any) string {
 			args[i] = publicError{err}
 		}
 	}
-	return strings.TrimRight(fmt.Errorf(format, args...).Error(), ": ")
+	return strings.Trim(fmt.Errorf(format, args...).Error(), " ,:;")
 }
 
 // publicError prints as what strangers may see of an error.
