@@ -1,0 +1,207 @@
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/rpcscope/rpcscope/errors"
+	"github.com/rpcscope/rpcscope/examples/internal/users"
+)
+
+// User is a user as it is kept.
+type User struct {
+	ID, Name, Email string
+	Created         time.Time
+}
+
+// page is how many users are read at once. No statement stays open while a reader is slow.
+const page = 100
+
+// Create adds a user. An address that is taken is users.ErrEmailTaken.
+func (s *Store) Create(ctx context.Context, n users.New) (User, error) {
+	created, err := s.insert(ctx, []users.New{n}, func(_ int, err error) error { return err })
+	if err != nil {
+		return User{}, failed(ctx, "create user", err)
+	}
+	return created[0], nil
+}
+
+// Import adds users, all or none, and returns them in the same order. An address that is taken, or twice in added, is
+// users.ErrEmailTaken with its position, see users.At.
+func (s *Store) Import(ctx context.Context, added []users.New) ([]User, error) {
+	created, err := s.insert(ctx, added, users.At)
+	if err != nil {
+		return nil, failed(ctx, "import users", err)
+	}
+	return created, nil
+}
+
+// insert adds users in one transaction. refused makes the error for one that is refused of its position and the reason.
+func (s *Store) insert(ctx context.Context, added []users.New, refused func(int, error) error) ([]User, error) {
+	rows, repeated := newRows(added)
+	if repeated >= 0 {
+		return nil, refused(repeated, taken(added[repeated]))
+	}
+	list, err := json.Marshal(rows)
+	if err != nil {
+		return nil, err
+	}
+	err = inTx(ctx, s.db, func(tx *sql.Tx) error {
+		var index int
+		switch err := tx.QueryRowContext(ctx, selectTaken, string(list)).Scan(&index); {
+		case err == nil:
+			return refused(index, taken(added[index]))
+		case !errors.Is(err, sql.ErrNoRows):
+			return err
+		}
+		_, err := tx.ExecContext(ctx, insertUsers, string(list))
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	created := make([]User, len(rows))
+	for i, r := range rows {
+		created[i] = r.user()
+	}
+	return created, nil
+}
+
+func taken(n users.New) error { return users.ErrEmailTaken.With("email", n.Email) }
+
+const insertUsers = `INSERT INTO users (id, name, email, email_key, created_unix)
+SELECT value->>'id', value->>'name', value->>'email', value->>'email_key', value->>'created_unix' FROM json_each(?) ORDER BY key`
+
+const selectTaken = `SELECT new.key FROM json_each(?) AS new JOIN users ON users.email_key = new.value->>'email_key' ORDER BY new.key LIMIT 1`
+
+// All returns every user, oldest first. It ends with the first error.
+func (s *Store) All(ctx context.Context) iter.Seq2[User, error] {
+	return func(yield func(User, error) bool) {
+		for after := int64(0); ; {
+			rows, err := s.read(ctx, `SELECT seq, id, name, email, created_unix FROM users WHERE seq > ? ORDER BY seq LIMIT ?`, after, page)
+			if err != nil {
+				yield(User{}, failed(ctx, "list users", err))
+				return
+			}
+			for _, r := range rows {
+				if !yield(r.user(), nil) {
+					return
+				}
+				after = r.Seq
+			}
+			if len(rows) < page {
+				return
+			}
+		}
+	}
+}
+
+// Get returns the users with these ids, in this order. It ends with the first error; an id nobody has is
+// users.ErrNotFound.
+func (s *Store) Get(ctx context.Context, ids ...string) iter.Seq2[User, error] {
+	return func(yield func(User, error) bool) {
+		for chunk := range slices.Chunk(ids, page) {
+			found, err := s.find(ctx, chunk)
+			if err != nil {
+				yield(User{}, failed(ctx, "get users", err))
+				return
+			}
+			for _, id := range chunk {
+				r, ok := found[id]
+				if !ok {
+					yield(User{}, users.ErrNotFound.With("id", id))
+					return
+				}
+				if !yield(r.user(), nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func (s *Store) find(ctx context.Context, ids []string) (map[string]row, error) {
+	list, err := json.Marshal(ids)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := s.read(ctx, `SELECT seq, id, name, email, created_unix FROM users WHERE id IN (SELECT value FROM json_each(?))`, string(list))
+	if err != nil {
+		return nil, err
+	}
+	found := make(map[string]row, len(rows))
+	for _, r := range rows {
+		found[r.ID] = r
+	}
+	return found, nil
+}
+
+func (s *Store) read(ctx context.Context, query string, args ...any) ([]row, error) {
+	cursor, err := s.db.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer cursor.Close()
+	var rows []row
+	for cursor.Next() {
+		var r row
+		if err := cursor.Scan(&r.Seq, &r.ID, &r.Name, &r.Email, &r.Created); err != nil {
+			return nil, err
+		}
+		rows = append(rows, r)
+	}
+	return rows, cursor.Err()
+}
+
+// row is a row of the table, and one of the JSON list that is inserted.
+type row struct {
+	Seq      int64  `json:"-"`
+	ID       string `json:"id"`
+	Name     string `json:"name"`
+	Email    string `json:"email"`
+	EmailKey string `json:"email_key"`
+	Created  int64  `json:"created_unix"`
+}
+
+// newRows returns the rows of added, and the position of the first whose address is that of another before it, or -1.
+func newRows(added []users.New) (rows []row, repeated int) {
+	now := time.Now().UnixNano()
+	seen := make(map[string]bool, len(added))
+	rows = make([]row, 0, len(added)) // not nil, which is no list in JSON
+	for i, n := range added {
+		key := users.EmailKey(n.Email)
+		if seen[key] {
+			return nil, i
+		}
+		seen[key] = true
+		rows = append(rows, row{ID: newID(), Name: n.Name, Email: n.Email, EmailKey: key, Created: now})
+	}
+	return rows, -1
+}
+
+func (r row) user() User {
+	return User{ID: r.ID, Name: r.Name, Email: r.Email, Created: time.Unix(0, r.Created).UTC()}
+}
+
+// newID returns 80 random bits: "u-" and 16 letters and digits.
+func newID() string { return "u-" + strings.ToLower(rand.Text()[:16]) }
+
+// failed returns err, unless it is one of the service's own, with what failed in front. When ctx is done that is why,
+// however SQLite says so.
+func failed(ctx context.Context, what string, err error) error {
+	var typed *errors.Error
+	if errors.As(err, &typed) {
+		return err
+	}
+	if cause := ctx.Err(); cause != nil && !errors.Is(err, cause) {
+		err = errors.Join(cause, err)
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
