@@ -1,0 +1,70 @@
+package telemetry
+
+import (
+	"errors"
+	"strconv"
+	"strings"
+)
+
+// ErrAlreadySetup is returned by [Setup] while an earlier global set-up is
+// still live. The handle returned beside it shares the live providers, and its
+// Shutdown does nothing.
+var ErrAlreadySetup = errors.New("telemetry: already set up; the returned handle shares the live providers")
+
+// ErrDataLost is returned, wrapped, by Shutdown and ForceFlush when telemetry
+// that was queued could not be delivered.
+var ErrDataLost = errors.New("telemetry: data lost")
+
+// ConfigError says that one setting could not be used as given.
+//
+// It is an error of [Setup] when it turned an exporter or a whole signal off,
+// and one of [Telemetry.Warnings] when a default was used in its place.
+type ConfigError struct {
+	Signal   string // "traces", "metrics", "logs", or "" when it concerns all of them
+	Source   string // environment variable or option: "OTEL_BSP_MAX_QUEUE_SIZE", "WithEndpoint"
+	Value    string // what was given; redacted or empty where it may be a secret
+	Reason   string // what was wrong, and what is allowed: "want > 0"
+	Fallback string // what is used instead; empty when something was turned off
+}
+
+// Error formats e in one line, as in
+//
+//	OTEL_BSP_MAX_QUEUE_SIZE="-1": want > 0; using 2048
+func (e ConfigError) Error() string {
+	var b strings.Builder
+	b.WriteString(e.Source)
+	if e.Value != "" {
+		b.WriteString("=")
+		b.WriteString(strconv.Quote(shorten(e.Value, 200)))
+	}
+	b.WriteString(": ")
+	b.WriteString(e.Reason)
+	switch {
+	case e.Fallback != "":
+		b.WriteString("; using " + e.Fallback)
+	case e.Signal != "":
+		b.WriteString("; not exporting " + e.Signal)
+	}
+	return b.String()
+}
+
+// As lets [errors.As] fill a ConfigError value as well as a pointer to one.
+func (e *ConfigError) As(target any) bool {
+	v, ok := target.(*ConfigError)
+	if ok {
+		*v = *e
+	}
+	return ok
+}
+
+// shorten cuts s to at most n runes, the last of them an ellipsis.
+func shorten(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	r := []rune(s)
+	if len(r) <= n {
+		return s
+	}
+	return string(r[:n-1]) + "…"
+}

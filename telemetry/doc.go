@@ -1,0 +1,52 @@
+// Package telemetry sets up OpenTelemetry traces, metrics and logs in one line,
+// and takes them down again without losing data or time.
+//
+//	func main() {
+//		ctx := context.Background()
+//		tel := telemetry.MustSetup(ctx, telemetry.WithServiceName("users"))
+//		defer tel.Close()
+//
+//		logger := tel.Logger()
+//		server := grpc.NewServer(interceptors.ServerOptions(interceptors.WithLogger(logger))...)
+//		...
+//	}
+//
+// [Run] does the same for a whole program, with signals and panics taken care of.
+//
+// # What comes out
+//
+// Without any configuration everything goes by OTLP/gRPC, in plaintext, to
+// localhost:4317. If nothing listens there, one line on stderr says so and the
+// service runs on. [WithConsole] prints finished traces as trees in a terminal;
+// [WithPrometheus] exposes metrics for scraping.
+//
+// # Configuration
+//
+// The OTEL_* environment variables of the OpenTelemetry specification win over
+// options, options over what is detected, that over defaults;
+// [Telemetry.Config] tells the value of each setting and where it came from.
+// The environment is read once and validated: a wrong number or name is
+// replaced by the default and reported ([Telemetry.Warnings]), an unusable
+// exporter is an error of [Setup] that turns off that exporter only. An empty
+// variable is an unset one.
+//
+// An endpoint's scheme decides about TLS, for all signals alike: http is
+// plaintext, https is TLS. "host:port" without a scheme is plaintext on loopback
+// and an error elsewhere. Port 4318 means OTLP/HTTP unless
+// OTEL_EXPORTER_OTLP_PROTOCOL says otherwise.
+//
+// # When the collector is in trouble
+//
+// No RPC ever waits for telemetry: spans and log records go through bounded
+// queues that drop, and count, what does not fit. Failed batches are retried for
+// OTEL_EXPORTER_OTLP_TIMEOUT, 10 seconds by default, and then given up. Trouble
+// with a configured endpoint is reported at once, after 1, 5 and 15 minutes and
+// every 15 minutes from then on, with counts, and once more when it is over. A
+// back end that does not take a signal, as Jaeger does not take logs, is left
+// alone with that signal for 5 minutes at a time. [Telemetry.Stats] counts
+// everything.
+//
+// Reports go to [WithDiagnostics], by default stderr, and never through
+// slog.Default, from where they might come back as telemetry. No report holds a
+// header's value.
+package telemetry

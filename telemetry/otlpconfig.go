@@ -1,0 +1,242 @@
+package telemetry
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"time"
+)
+
+const (
+	signalTraces  = "traces"
+	signalMetrics = "metrics"
+	signalLogs    = "logs"
+)
+
+const otlpPrefix = "OTEL_EXPORTER_OTLP_"
+
+// otlpConfig says how one signal is sent over OTLP.
+type otlpConfig struct {
+	endpoint  endpoint
+	defaulted bool // nobody named an endpoint
+	protocol  string
+	headers   map[string]string
+	gzip      bool
+	timeout   time.Duration
+	tls       *tls.Config // nil for plaintext
+	certs     string      // the files tls was made of: part of the connection's identity
+}
+
+// otlp resolves the OTLP settings of one signal. A per-signal variable
+// overrides the general one, for that signal only.
+func (e *environment) otlp(o *options, signal string) (otlpConfig, error) {
+	own := otlpPrefix + strings.ToUpper(signal) + "_"
+	vars := func(name string) []string { return []string{own + name, otlpPrefix + name} }
+
+	var c otlpConfig
+	secure := e.secure(o, vars)
+	if err := e.otlpEndpoint(o, signal, own, secure, &c); err != nil {
+		return c, err
+	}
+	c.protocol = e.otlpProtocol(o, signal, vars("PROTOCOL"), c)
+	if c.defaulted && c.protocol == protocolHTTP {
+		c.endpoint.host = "localhost:4318"
+	}
+	if c.protocol == protocolHTTP && c.endpoint.scheme == "unix" {
+		return c, &ConfigError{Signal: signal, Source: e.sourceOf(signal + ".endpoint"), Value: c.endpoint.String(), Reason: "want http:// or https:// with protocol http/protobuf; sockets need grpc"}
+	}
+	c.endpoint = c.endpoint.withPort(c.protocol)
+	if c.protocol == protocolGRPC {
+		c.endpoint.path = ""
+	}
+	e.replace(signal+".endpoint", c.endpoint.String())
+
+	c.headers = e.headers(o, signal, own+"HEADERS", otlpPrefix+"HEADERS")
+	c.gzip = resolve(e, signal+".compression", parseEnum("gzip", "none"), nil, "", "none", vars("COMPRESSION")...) == "gzip"
+	c.timeout = resolve(e, signal+".timeout", parseMillis(1), nil, "", 10*time.Second, vars("TIMEOUT")...)
+	return c, e.otlpTLS(o, signal, vars, &c)
+}
+
+// secure answers whether an endpoint without a scheme means TLS; nil when nobody said.
+func (e *environment) secure(o *options, vars func(string) []string) *bool {
+	if v, name := e.get(vars("INSECURE")...); name != "" {
+		insecure, err := parseBool(v)
+		if err == nil {
+			secure := !insecure
+			return &secure
+		}
+		e.warn("", name, v, err.Error(), "the endpoint's scheme")
+	}
+	if _, name := e.get(vars("CERTIFICATE")...); name != "" || o.tlsConfig != nil {
+		secure := true
+		return &secure
+	}
+	return nil
+}
+
+func (e *environment) otlpEndpoint(o *options, signal, own string, secure *bool, c *otlpConfig) error {
+	raw, source := e.get(own+"ENDPOINT", otlpPrefix+"ENDPOINT")
+	switch {
+	case source != "":
+	case o.endpoint != nil && strings.TrimSpace(*o.endpoint) != "":
+		raw, source = strings.TrimSpace(*o.endpoint), "WithEndpoint"
+	default:
+		raw, source, c.defaulted = "http://localhost:4317", sourceDefault, true
+	}
+	base := source != own+"ENDPOINT"
+	var err error
+	c.endpoint, err = parseEndpoint(raw, signal, base, secure)
+	if err != nil {
+		if errors.Is(err, errUserInfo) || strings.Contains(raw, "@") {
+			raw = "[redacted]"
+		}
+		return &ConfigError{Signal: signal, Source: source, Value: raw, Reason: err.Error()}
+	}
+	e.set(signal+".endpoint", c.endpoint.String(), source)
+	return nil
+}
+
+func (e *environment) otlpProtocol(o *options, signal string, vars []string, c otlpConfig) string {
+	protocol, source := c.endpoint.impliedProtocol(), "the endpoint's port"
+	if protocol == protocolGRPC {
+		source = sourceDefault
+	}
+	use := func(v, name string) {
+		switch p := strings.ToLower(strings.TrimSpace(v)); p {
+		case protocolGRPC, protocolHTTP:
+			protocol, source = p, name
+		case "http/json":
+			e.warn("", name, v, "want grpc or http/protobuf", protocolHTTP)
+			protocol, source = protocolHTTP, name
+		default:
+			e.warn("", name, v, "want grpc or http/protobuf", protocol)
+		}
+	}
+	if v, name := e.get(vars...); name != "" {
+		use(v, name)
+	} else if o.protocol != nil {
+		use(*o.protocol, "WithProtocol")
+	}
+	e.set(signal+".protocol", protocol, source)
+	return protocol
+}
+
+// headers merges the options' headers with the environment's, which win. No
+// value is ever part of a message.
+func (e *environment) headers(o *options, signal string, vars ...string) map[string]string {
+	headers, source := map[string]string{}, sourceDefault
+	for k, v := range o.headers {
+		if !validHeader(k, v) {
+			e.warn("", "WithHeaders", k, "want a header name, and a value of printable ASCII", "the other headers")
+			continue
+		}
+		headers[strings.ToLower(k)], source = v, "WithHeaders"
+	}
+	raw, name := e.get(vars...)
+	for i, member := range strings.Split(raw, ",") {
+		if strings.TrimSpace(member) == "" {
+			continue
+		}
+		k, v, found := strings.Cut(member, "=")
+		k = strings.TrimSpace(k)
+		v, err := url.PathUnescape(strings.TrimSpace(v))
+		if !found || err != nil || !validHeader(k, v) {
+			e.warn("", name, "", fmt.Sprintf("want key=value,key=value with percent-encoded values; member %d is not", i+1), "the other headers")
+			continue
+		}
+		headers[strings.ToLower(k)], source = v, name
+	}
+	shown := slices.Sorted(maps.Keys(headers))
+	for i, k := range shown {
+		shown[i] = k + "=[redacted]"
+	}
+	e.set(signal+".headers", strings.Join(shown, ","), source)
+	return headers
+}
+
+func validHeader(k, v string) bool {
+	for _, c := range []byte(k) {
+		if c <= ' ' || c >= 0x7f || strings.IndexByte(`()<>@,;:\"/[]?={}`, c) >= 0 {
+			return false
+		}
+	}
+	for _, c := range []byte(v) {
+		if c < ' ' || c >= 0x7f {
+			return false
+		}
+	}
+	return k != ""
+}
+
+// otlpTLS builds the TLS configuration of an https endpoint.
+func (e *environment) otlpTLS(o *options, signal string, vars func(string) []string, c *otlpConfig) error {
+	ca, caVar := e.get(vars("CERTIFICATE")...)
+	cert, certVar := e.get(vars("CLIENT_CERTIFICATE")...)
+	key, keyVar := e.get(vars("CLIENT_KEY")...)
+	if c.endpoint.plaintext() {
+		for i, name := range []string{caVar, certVar, keyVar} {
+			if name != "" {
+				e.warn("", name, []string{ca, cert, key}[i], "has no effect on a plaintext endpoint ("+c.endpoint.String()+")", "no TLS")
+			}
+		}
+		return nil
+	}
+	c.tls = o.tlsConfig.Clone()
+	if c.tls == nil {
+		c.tls = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	c.certs = ca + "\x00" + cert + "\x00" + key
+	if caVar != "" {
+		pem, err := os.ReadFile(ca)
+		if err != nil {
+			return &ConfigError{Signal: signal, Source: caVar, Value: ca, Reason: "want a readable file of PEM certificates: " + reason(err)}
+		}
+		c.tls.RootCAs = x509.NewCertPool()
+		if !c.tls.RootCAs.AppendCertsFromPEM(pem) {
+			return &ConfigError{Signal: signal, Source: caVar, Value: ca, Reason: "want a file of PEM certificates; it holds none"}
+		}
+	}
+	switch {
+	case certVar == "" && keyVar == "":
+		return nil
+	case certVar == "":
+		return &ConfigError{Signal: signal, Source: keyVar, Value: key, Reason: "want " + vars("CLIENT_CERTIFICATE")[1] + " beside it"}
+	case keyVar == "":
+		return &ConfigError{Signal: signal, Source: certVar, Value: cert, Reason: "want " + vars("CLIENT_KEY")[1] + " beside it"}
+	}
+	pair, err := tls.LoadX509KeyPair(cert, key)
+	if err != nil {
+		return &ConfigError{Signal: signal, Source: certVar, Value: cert, Reason: "want a readable PEM certificate and its key: " + reason(err)}
+	}
+	c.tls.Certificates = []tls.Certificate{pair}
+	return nil
+}
+
+// reason strips the path that a file error repeats.
+func reason(err error) string {
+	if pe, ok := errors.AsType[*os.PathError](err); ok {
+		return pe.Err.Error()
+	}
+	return err.Error()
+}
+
+// sourceOf returns the source of a setting recorded so far.
+func (e *environment) sourceOf(name string) string {
+	s, _ := Config{Settings: e.settings}.Get(name)
+	return s.Source
+}
+
+// replace corrects the value of a setting recorded so far.
+func (e *environment) replace(name, value string) {
+	for i := range e.settings {
+		if e.settings[i].Name == name {
+			e.settings[i].Value = value
+		}
+	}
+}

@@ -1,0 +1,411 @@
+package telemetry
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"os"
+	"slices"
+	"sync"
+
+	"go.opentelemetry.io/contrib/instrumentation/runtime"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/log"
+	nooplog "go.opentelemetry.io/otel/log/noop"
+	"go.opentelemetry.io/otel/metric"
+	noopmetric "go.opentelemetry.io/otel/metric/noop"
+	otelprop "go.opentelemetry.io/otel/propagation"
+	sdklog "go.opentelemetry.io/otel/sdk/log"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/resource"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace"
+	nooptrace "go.opentelemetry.io/otel/trace/noop"
+
+	"github.com/rpcscope/rpcscope/propagation"
+)
+
+// Telemetry is the handle on what [Setup] built. It is safe for concurrent use.
+type Telemetry struct {
+	*core
+	shared bool // the providers are another handle's
+}
+
+// core is shared by the handle that built it and by later, second ones.
+type core struct {
+	opts       *options
+	diag       *diagnostics
+	config     Config
+	warnings   []error
+	resource   *resource.Resource
+	propagator *propagation.Propagator
+
+	tracerProvider trace.TracerProvider
+	meterProvider  metric.MeterProvider
+	loggerProvider log.LoggerProvider
+	logger         *slog.Logger
+
+	signals   map[string]*signal
+	reporters map[string]*reporter
+	conns     *connections
+	scrape    *prometheusExporter // nil when off
+
+	closing  chan struct{}   // closed when Shutdown begins
+	abort    context.Context // ends when Shutdown gives up or is done
+	giveUp   context.CancelFunc
+	shutdown sync.Once
+	result   error // of the shutdown
+}
+
+// signal is what there is to flush, stop and count of traces, metrics or logs.
+type signal struct {
+	on         bool
+	deliveries []*delivery
+	queues     []queue
+	flush      func(context.Context) error
+	stop       func(context.Context) error
+}
+
+// queue is a batcher of either type.
+type queue interface {
+	queued() int
+	droppedItems() int64
+	Shutdown(context.Context) error
+}
+
+var (
+	activeMu sync.Mutex
+	active   *core // what the OpenTelemetry globals point to
+)
+
+// Setup builds traces, metrics and logs from the OTEL_* environment variables
+// and opts, installs them as OpenTelemetry's globals and returns at once:
+// connections are made in the background.
+//
+// The handle is never nil and always safe to use. The error joins a
+// [ConfigError] for each exporter or signal that could not be set up and is
+// off; the others run. Values that were replaced by a default are no error,
+// see [Telemetry.Warnings]. ctx bounds the detection of resources only.
+//
+// While an earlier set-up is live, Setup returns [ErrAlreadySetup] and a
+// handle that shares its providers, unless [WithoutGlobals] is used.
+func Setup(ctx context.Context, opts ...Option) (*Telemetry, error) {
+	o := newOptions(opts)
+	if o.withoutGlobals {
+		c, err := build(ctx, o)
+		return &Telemetry{core: c}, err
+	}
+	activeMu.Lock()
+	defer activeMu.Unlock()
+	if active != nil {
+		return &Telemetry{core: active, shared: true}, ErrAlreadySetup
+	}
+	c, err := build(ctx, o)
+	active = c
+	c.installGlobals()
+	return &Telemetry{core: c}, err
+}
+
+// MustSetup is [Setup] for the first line of main; it panics on any error:
+//
+//	defer telemetry.MustSetup(ctx).Close()
+func MustSetup(ctx context.Context, opts ...Option) *Telemetry {
+	t, err := Setup(ctx, opts...)
+	if err != nil {
+		_ = t.Close()
+		panic(err)
+	}
+	return t
+}
+
+func build(ctx context.Context, o *options) (*core, error) {
+	env := &environment{lookup: o.lookupEnv}
+	c := &core{
+		opts:           o,
+		tracerProvider: nooptrace.NewTracerProvider(),
+		meterProvider:  noopmetric.NewMeterProvider(),
+		loggerProvider: nooplog.NewLoggerProvider(),
+		signals:        map[string]*signal{},
+		reporters:      map[string]*reporter{},
+		conns:          newConnections(o.dialOptions),
+		closing:        make(chan struct{}),
+	}
+	c.abort, c.giveUp = context.WithCancel(context.Background())
+	for _, name := range []string{signalTraces, signalMetrics, signalLogs} {
+		c.signals[name] = &signal{}
+	}
+	c.diag = env.newDiagnostics(o.diagnostics)
+	if !o.withoutGlobals {
+		c.diag.install() // before the SDK has anything to say
+	}
+	c.resource = env.resource(ctx, o, rootFS())
+	c.propagator = env.propagator(o)
+
+	var errs []error
+	if !env.disabled() {
+		errs = append(errs, c.buildTraces(ctx, env), c.buildMetrics(ctx, env), c.buildLogs(ctx, env))
+	}
+	c.logger = slog.New(c.slogHandler(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: o.minLogLevel})))
+	c.config = Config{Settings: env.settings}
+	c.warnings = env.warnings
+	for _, w := range c.warnings {
+		c.diag.Warn(w.Error())
+	}
+	if env.sourceOf("service.name") == "detected" && !o.withoutGlobals {
+		c.diag.Info("the service has no name; set OTEL_SERVICE_NAME or use WithServiceName")
+	}
+	if o.strict {
+		errs = append(errs, c.warnings...)
+	}
+	return c, errors.Join(errs...)
+}
+
+// rootFS is where containers leave their traces.
+func rootFS() fs.FS { return os.DirFS("/") }
+
+func (c *core) installGlobals() {
+	otel.SetTracerProvider(c.tracerProvider)
+	otel.SetMeterProvider(c.meterProvider)
+	otel.SetLoggerProvider(c.loggerProvider)
+	otel.SetTextMapPropagator(c.propagator)
+	if c.opts.slogDefault {
+		slog.SetDefault(c.logger)
+	}
+}
+
+// delivery makes the delivery of one signal to one place.
+func (c *core) delivery(name string, cfg otlpConfig) *delivery {
+	place := cfg.endpoint.String()
+	if cfg.protocol == protocolHTTP { // the path differs by signal, the server does not
+		place = endpoint{scheme: cfg.endpoint.scheme, host: cfg.endpoint.host}.String()
+	}
+	r := c.reporters[place]
+	if r == nil {
+		r = newReporter(c.diag, place, cfg.defaulted)
+		c.reporters[place] = r
+	}
+	d := &delivery{signal: name, timeout: cfg.timeout, report: r, closing: c.closing, abort: c.abort}
+	c.signals[name].deliveries = append(c.signals[name].deliveries, d)
+	return d
+}
+
+// otlpDelivery resolves how a signal goes over OTLP and prepares its delivery.
+func (c *core) otlpDelivery(env *environment, name string) (otlpConfig, *delivery, error) {
+	cfg, err := env.otlp(c.opts, name)
+	if err != nil {
+		return cfg, nil, err
+	}
+	c.diag.hide(cfg.headers)
+	return cfg, c.delivery(name, cfg), nil
+}
+
+// exporterError says that an exporter could not be made of valid settings.
+func exporterError(name string, cfg otlpConfig, err error) error {
+	return &ConfigError{Signal: name, Source: "OTLP exporter", Value: cfg.endpoint.String(), Reason: err.Error()}
+}
+
+// full warns, once, of a queue that drops.
+func (c *core) full(name, variable string) func() {
+	return func() {
+		c.diag.Warn("the queue of "+name+" is full and drops; said once, Stats counts them", "hint", "a larger "+variable+", or a faster collector")
+	}
+}
+
+func (c *core) buildTraces(ctx context.Context, env *environment) error {
+	s, o := c.signals[signalTraces], c.opts
+	list, err := env.exporters(signalTraces, o.withoutTraces)
+	off := err != nil || o.withoutTraces && list == nil
+	if off {
+		return err
+	}
+	processors := slices.Clone(o.spanProcessors)
+	batch := env.batch(signalTraces, "OTEL_BSP_", 5e9)
+	queueFull := c.full(signalTraces, "OTEL_BSP_MAX_QUEUE_SIZE")
+	for _, name := range list {
+		switch name {
+		case exporterConsole:
+			processors = append(processors, NewConsole(nil))
+		case exporterOTLP:
+			cfg, d, otlpErr := c.otlpDelivery(env, signalTraces)
+			if otlpErr != nil {
+				err = errors.Join(err, otlpErr)
+				continue
+			}
+			e, makeErr := c.conns.spanExporter(ctx, cfg)
+			if makeErr != nil {
+				err = errors.Join(err, exporterError(signalTraces, cfg, makeErr))
+				continue
+			}
+			p := newSpanProcessor(batch, e, d, queueFull)
+			s.queues, processors = append(s.queues, p), append(processors, p)
+		}
+	}
+	for _, e := range o.spanExporters {
+		d := c.delivery(signalTraces, customExporter("WithSpanExporter", batch))
+		p := newSpanProcessor(batch, e, d, queueFull)
+		s.queues, processors = append(s.queues, p), append(processors, p)
+	}
+	sampler, limits := env.sampler(o), env.spanLimits()
+	if len(processors) == 0 {
+		return err
+	}
+	opts := []sdktrace.TracerProviderOption{
+		sdktrace.WithResource(c.resource),
+		sdktrace.WithSampler(sampler),
+		sdktrace.WithRawSpanLimits(limits),
+	}
+	for _, p := range processors {
+		opts = append(opts, sdktrace.WithSpanProcessor(p))
+	}
+	tp := sdktrace.NewTracerProvider(opts...)
+	c.tracerProvider, s.on, s.flush, s.stop = tp, true, tp.ForceFlush, tp.Shutdown
+	return err
+}
+
+// customExporter stands for the settings of an exporter that the user made.
+func customExporter(option string, batch batchConfig) otlpConfig {
+	return otlpConfig{endpoint: endpoint{scheme: "exporter", host: option}, protocol: protocolGRPC, timeout: batch.timeout}
+}
+
+func (c *core) buildMetrics(ctx context.Context, env *environment) error {
+	s, o := c.signals[signalMetrics], c.opts
+	list, err := env.exporters(signalMetrics, o.withoutMetrics)
+	off := err != nil || o.withoutMetrics && list == nil
+	if off {
+		return err
+	}
+	cfg := env.metric(o)
+	readers := slices.Clone(o.metricReaders)
+	scrape := o.prometheus != nil || slices.Contains(list, exporterPrometheus)
+	for _, name := range list {
+		switch name {
+		case exporterConsole:
+			readers = append(readers, sdkmetric.NewPeriodicReader(newMetricConsole(os.Stdout), sdkmetric.WithInterval(cfg.interval), sdkmetric.WithTimeout(cfg.timeout)))
+		case exporterOTLP:
+			otlp, d, otlpErr := c.otlpDelivery(env, signalMetrics)
+			if otlpErr != nil {
+				err = errors.Join(err, otlpErr)
+				continue
+			}
+			e, makeErr := c.conns.metricExporter(ctx, otlp, cfg)
+			if makeErr != nil {
+				err = errors.Join(err, exporterError(signalMetrics, otlp, makeErr))
+				continue
+			}
+			readers = append(readers, sdkmetric.NewPeriodicReader(&metricExporter{Exporter: e, delivery: d}, sdkmetric.WithInterval(cfg.interval), sdkmetric.WithTimeout(cfg.timeout)))
+		}
+	}
+	if scrape {
+		addr := env.prometheusAddr(o, slices.Contains(list, exporterPrometheus))
+		p, reader, scrapeErr := newPrometheusExporter(addr, env.sourceOf("metrics.prometheus"), c.diag)
+		err = errors.Join(err, scrapeErr)
+		if reader != nil {
+			c.scrape, readers = p, append(readers, reader)
+		}
+	}
+	if len(readers) == 0 {
+		return err
+	}
+	opts := []sdkmetric.Option{
+		sdkmetric.WithResource(c.resource),
+		sdkmetric.WithExemplarFilter(cfg.exemplars),
+		sdkmetric.WithView(o.views...),
+	}
+	for _, r := range readers {
+		opts = append(opts, sdkmetric.WithReader(r))
+	}
+	mp := sdkmetric.NewMeterProvider(opts...)
+	c.meterProvider, s.on, s.flush, s.stop = mp, true, mp.ForceFlush, mp.Shutdown
+	if o.runtimeMetrics {
+		if rtErr := runtime.Start(runtime.WithMeterProvider(mp)); rtErr != nil {
+			env.warn("", "WithRuntimeMetrics", "", rtErr.Error(), "no runtime metrics")
+		}
+	}
+	return err
+}
+
+func (c *core) buildLogs(ctx context.Context, env *environment) error {
+	s, o := c.signals[signalLogs], c.opts
+	list, err := env.exporters(signalLogs, o.withoutLogs)
+	off := err != nil || o.withoutLogs && list == nil
+	if off {
+		return err
+	}
+	processors := slices.Clone(o.logProcessors)
+	batch := env.batch(signalLogs, "OTEL_BLRP_", 1e9)
+	for _, name := range list {
+		switch name {
+		case exporterConsole:
+			processors = append(processors, newLogConsole(os.Stdout))
+		case exporterOTLP:
+			cfg, d, otlpErr := c.otlpDelivery(env, signalLogs)
+			if otlpErr != nil {
+				err = errors.Join(err, otlpErr)
+				continue
+			}
+			e, makeErr := c.conns.logExporter(ctx, cfg)
+			if makeErr != nil {
+				err = errors.Join(err, exporterError(signalLogs, cfg, makeErr))
+				continue
+			}
+			p := newLogProcessor(batch, e, d, c.full(signalLogs, "OTEL_BLRP_MAX_QUEUE_SIZE"))
+			s.queues, processors = append(s.queues, p), append(processors, p)
+		}
+	}
+	count, length := env.logLimits()
+	if len(processors) == 0 {
+		return err
+	}
+	opts := []sdklog.LoggerProviderOption{
+		sdklog.WithResource(c.resource),
+		sdklog.WithAttributeCountLimit(count),
+		sdklog.WithAttributeValueLengthLimit(length),
+	}
+	for _, p := range processors {
+		opts = append(opts, sdklog.WithProcessor(p))
+	}
+	lp := sdklog.NewLoggerProvider(opts...)
+	c.loggerProvider, s.on, s.flush, s.stop = lp, true, lp.ForceFlush, lp.Shutdown
+	return err
+}
+
+// TracerProvider returns the tracer provider; a no-op one when traces are off.
+func (t *Telemetry) TracerProvider() trace.TracerProvider { return t.tracerProvider }
+
+// MeterProvider returns the meter provider; a no-op one when metrics are off.
+func (t *Telemetry) MeterProvider() metric.MeterProvider { return t.meterProvider }
+
+// LoggerProvider returns the logger provider; a no-op one when the export of logs is off.
+func (t *Telemetry) LoggerProvider() log.LoggerProvider { return t.loggerProvider }
+
+// Propagator returns the propagator, a [*propagation.Propagator]. It works with
+// OTEL_SDK_DISABLED too.
+func (t *Telemetry) Propagator() otelprop.TextMapPropagator { return t.propagator }
+
+// Resource returns what all telemetry of this handle is attributed to.
+func (t *Telemetry) Resource() *resource.Resource { return t.resource }
+
+// Logger returns a logger that writes text to stderr and exports the same
+// records over OTLP; both carry trace, span, request id and identity.
+func (t *Telemetry) Logger() *slog.Logger { return t.logger }
+
+// SlogHandler returns a handler that passes records to base and exports them
+// over OTLP, each with the trace_id, span_id and request_id of its context and
+// the tenant.id and user.hash of its identity. Keys that a record already has
+// are left as they are; the keys stand outside any group. base keeps its own
+// level; the export starts at [WithMinLogLevel]. nil exports only.
+func (t *Telemetry) SlogHandler(base slog.Handler) slog.Handler { return t.slogHandler(base) }
+
+// MetricsHandler serves the metrics in Prometheus' text format, or OpenMetrics
+// with exemplars to a scraper that asks for it. It answers 503 unless
+// [WithPrometheus] or OTEL_METRICS_EXPORTER=prometheus is used.
+func (t *Telemetry) MetricsHandler() http.Handler { return t.scrape.handler() }
+
+// Config returns the effective settings, each with its source.
+func (t *Telemetry) Config() Config { return Config{Settings: slices.Clone(t.config.Settings)} }
+
+// Warnings returns a [ConfigError] for each setting that was wrong and
+// replaced by a default.
+func (t *Telemetry) Warnings() []error { return slices.Clone(t.warnings) }
