@@ -158,10 +158,10 @@ func (r *rpc) end(code codes.Code, message string, err error) {
 		r.span.End()
 	}
 	r.e.duration.Record(r, elapsed.Seconds(), ended.record...)
-	r.e.active.Add(r, -1, r.m.add...)
 	if code != codes.OK {
-		r.countFailure(ended, code, err)
+		r.countFailure(ended, err)
 	}
+	r.e.active.Add(r, -1, r.m.add...)
 }
 
 // attributes are those of this one call, for its span and its access log.
@@ -188,7 +188,7 @@ func (r *rpc) attributes(code codes.Code, err error) []attribute.KeyValue {
 	return attrs
 }
 
-func (r *rpc) countFailure(ended *outcome, code codes.Code, err error) {
+func (r *rpc) countFailure(ended *outcome, err error) {
 	if !r.e.failures.Enabled(r) {
 		return
 	}
