@@ -110,6 +110,8 @@ func TestRule22Inbound(t *testing.T) {
 		{"2049 bytes", []propagation.Option{propagation.WithLimits(propagation.Limits{Bytes: 2049})}, []string{strings.Join(long, ",")}, first(10, longMembers), ID{}},
 		{"a smaller one may fit", nil, []string{strings.Join(long, ","), "s=1"}, func() M { m := first(9, longMembers); m["s"] = "1"; return m }(), ID{}},
 		{"256 bytes a value", nil, []string{"a=" + v256 + ",b=" + v256 + "x,user.id=" + v256 + ",tenant.id=" + v256 + "x"}, M{"a": v256}, ID{UserID: v256}},
+		{"properties count", []propagation.Option{propagation.WithLimits(propagation.Limits{Bytes: 12})}, []string{"a=1;p=1234567,b=1;p=1234"}, M{"b": "1;p=1234"}, ID{}},
+		{"nothing behind what is too large", nil, []string{"a=" + strings.Repeat("x", 16<<10), "b=1,user.id=u"}, M{}, ID{}},
 		{"decoded bytes count", nil, []string{"a=" + strings.Repeat("%20", 256) + ",b=" + strings.Repeat("%20", 257)}, M{"a": strings.Repeat(" ", 256)}, ID{}},
 		{"own limits", []propagation.Option{propagation.WithLimits(propagation.Limits{Members: 2, Bytes: 20, ValueBytes: 4})},
 			[]string{"a=12345,b=1234,tenant.id=t,c=1,user.id=12345"}, M{"b": "1234"}, ID{TenantID: "t"}},

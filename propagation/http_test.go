@@ -166,6 +166,21 @@ func TestRule24HandlerTwice(t *testing.T) {
 	}
 }
 
+// Behind HTTP/1 and 2 names are canonical already; another server may not do it.
+func TestRule24GrpcMetadataInAnyCase(t *testing.T) {
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	r.Header = http.Header{"grpc-metadata-a": {"x"}, "GRPC-METADATA-B": {"x"}, "Grpc-Metadata-C": {"x"}, "Other": {"x"}}
+	var got http.Header
+	propagation.New().Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = r.Header })).
+		ServeHTTP(httptest.NewRecorder(), r)
+	if diff := cmp.Diff(http.Header{"Other": {"x"}}, got); diff != "" {
+		t.Errorf("headers behind the handler (-want +got):\n%s", diff)
+	}
+	if len(r.Header) != 4 {
+		t.Errorf("the caller's request was changed: %v", r.Header)
+	}
+}
+
 func TestRule19HandlerEchoesOnErrors(t *testing.T) {
 	w := httptest.NewRecorder()
 	propagation.New().Handler(nil).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/nobody-here", nil)) // nil: DefaultServeMux
@@ -405,6 +420,22 @@ func TestRule21RoundTripperAroundAnInjector(t *testing.T) {
 		_ = resp.Body.Close()
 		if diff := cmp.Diff(want, sent); diff != "" {
 			t.Errorf("%s: sent (-want +got):\n%s", url, diff)
+		}
+	}
+}
+
+// A transport within finds the request id that is sent in the context.
+func TestRule19RoundTripperContext(t *testing.T) {
+	for set, want := range map[string]string{"app": "app", "not valid": someRequestID, "": someRequestID} {
+		req := httptest.NewRequest(http.MethodGet, "http://users.internal/", nil).WithContext(sender(t))
+		req.Header.Set("X-Request-Id", set)
+		var got, sent string
+		_, err := propagation.New().RoundTripper(roundTripFunc(func(r *http.Request) (*http.Response, error) {
+			got, sent = propagation.RequestID(r.Context()), r.Header.Get("X-Request-Id")
+			return nil, io.EOF
+		})).RoundTrip(req)
+		if err != io.EOF || got != want || sent != want {
+			t.Errorf("with %q set: %q in the context, %q sent, want %q", set, got, sent, want)
 		}
 	}
 }

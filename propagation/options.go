@@ -76,16 +76,14 @@ func WithRawUserID() Option {
 
 // WithMetricTenants puts tenant.id on metrics: the tenants named keep theirs,
 // all others share the value "_OTHER". By default metrics have no tenant.id. The
-// names of several such options add up; an empty one is ignored.
+// names of several such options add up.
 func WithMetricTenants(names ...string) Option {
 	return option(func(p *Propagator) {
 		if p.tenants == nil {
 			p.tenants = make(map[string]attribute.KeyValue, len(names))
 		}
 		for _, name := range names {
-			if name != "" {
-				p.tenants[name] = tenantID(name)
-			}
+			p.tenants[name] = tenantID(name)
 		}
 	})
 }
