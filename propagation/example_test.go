@@ -60,7 +60,7 @@ func ExampleTrustPeers() {
 	}))
 
 	for _, peer := range []string{"10.1.2.3:40000", "198.51.100.7:40000"} {
-		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r := httptest.NewRequestWithContext(context.Background(), http.MethodGet, "/", nil)
 		r.RemoteAddr = peer
 		r.Header.Set("Baggage", "user.id=u-4711")
 		handler.ServeHTTP(httptest.NewRecorder(), r)
@@ -119,7 +119,7 @@ func ExamplePropagator_Handler() {
 	}))
 
 	w := httptest.NewRecorder()
-	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	r := httptest.NewRequestWithContext(context.Background(), http.MethodGet, "/", nil)
 	r.Header.Set("X-Request-Id", "browser-1")
 	web.ServeHTTP(w, r)
 	fmt.Println(w.Body)

@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
 	"io"
 	"math/big"
 	"net"
@@ -82,7 +83,7 @@ var kinds = []struct {
 }
 
 func untilEOF(_ any, err error) error {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return nil
 	}
 	return err
@@ -91,7 +92,7 @@ func untilEOF(_ any, err error) error {
 // serve runs a server on the loopback interface until the test ends.
 func serve(t testing.TB, call func(context.Context) error, opts ...grpc.ServerOption) (addr string) {
 	t.Helper()
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	lis, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

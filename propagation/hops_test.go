@@ -78,8 +78,8 @@ func TestThreeHops(t *testing.T) {
 
 			resp := get(t, client(t), web.URL, http.Header{"Traceparent": {someTraceparent}, "Baggage": {"user.id=mallory,x=1"}})
 			id := resp.Header.Get("X-Request-Id")
-			if resp.StatusCode != http.StatusOK || !propagation.ValidRequestID(id) {
-				t.Fatalf("status %s, request id %q", resp.Status, id)
+			if resp.Status != http.StatusOK || !propagation.ValidRequestID(id) {
+				t.Fatalf("status %d, request id %q", resp.Status, id)
 			}
 			inside := arrival{
 				requestID: id,

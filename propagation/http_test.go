@@ -42,7 +42,13 @@ func serveHTTP(t testing.TB, p *propagation.Propagator) (base string, seen chan 
 	return srv.URL, seen
 }
 
-func get(t testing.TB, c *http.Client, url string, header http.Header) *http.Response {
+// reply is a response whose body was read.
+type reply struct {
+	Status int
+	Header http.Header
+}
+
+func get(t testing.TB, c *http.Client, url string, header http.Header) reply {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
 	if err != nil {
@@ -57,7 +63,7 @@ func get(t testing.TB, c *http.Client, url string, header http.Header) *http.Res
 	}
 	_, _ = io.Copy(io.Discard, resp.Body)
 	_ = resp.Body.Close()
-	return resp
+	return reply{resp.StatusCode, resp.Header}
 }
 
 func client(t testing.TB) *http.Client {
@@ -155,7 +161,7 @@ func TestRule24HandlerTwice(t *testing.T) {
 		middle.ServeHTTP(w, r)
 	}))
 	w := httptest.NewRecorder()
-	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
 	r.Header.Set("X-Request-Id", "not valid")
 	outer.ServeHTTP(w, r)
 	if want := []string{ids[0], ids[0]}; !slices.Equal(ids, want) {
@@ -168,7 +174,7 @@ func TestRule24HandlerTwice(t *testing.T) {
 
 // Behind HTTP/1 and 2 names are canonical already; another server may not do it.
 func TestRule24GrpcMetadataInAnyCase(t *testing.T) {
-	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
 	r.Header = http.Header{"grpc-metadata-a": {"x"}, "GRPC-METADATA-B": {"x"}, "Grpc-Metadata-C": {"x"}, "Other": {"x"}}
 	var got http.Header
 	propagation.New().Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = r.Header })).
@@ -183,7 +189,7 @@ func TestRule24GrpcMetadataInAnyCase(t *testing.T) {
 
 func TestRule19HandlerEchoesOnErrors(t *testing.T) {
 	w := httptest.NewRecorder()
-	propagation.New().Handler(nil).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/nobody-here", nil)) // nil: DefaultServeMux
+	propagation.New().Handler(nil).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/nobody-here", nil)) // nil: DefaultServeMux
 	if w.Code != http.StatusNotFound || !propagation.ValidRequestID(w.Header().Get("X-Request-Id")) {
 		t.Errorf("status %d, X-Request-Id %q, want 404 and an id", w.Code, w.Header().Get("X-Request-Id"))
 	}
@@ -195,7 +201,7 @@ func TestHandlerHandsOnTheWriter(t *testing.T) {
 		if got != http.ResponseWriter(w) {
 			t.Errorf("writer is a %T, want the server's own", got)
 		}
-	})).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+	})).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil))
 }
 
 // What a streaming handler needs works over a real connection.
@@ -210,7 +216,11 @@ func TestHandlerStreams(t *testing.T) {
 		_, _ = io.WriteString(w, "second\n")
 	})))
 	defer srv.Close()
-	resp, err := client(t).Get(srv.URL)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, srv.URL, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := client(t).Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -412,7 +422,7 @@ func TestRule21RoundTripperAroundAnInjector(t *testing.T) {
 		"http://partner.example/": {"Traceparent": {someTraceparent}, "Tracestate": {"v=1"}},
 		"http://users.internal/":  {"Traceparent": {someTraceparent}, "Tracestate": {"v=1"}, "X-Request-Id": {someRequestID}, "Baggage": {"user.id=u,tenant.id=t"}},
 	} {
-		req := httptest.NewRequest(http.MethodGet, url, nil).WithContext(sender(t))
+		req := httptest.NewRequestWithContext(sender(t), http.MethodGet, url, nil)
 		resp, err := p.RoundTripper(injecting).RoundTrip(req)
 		if err != nil {
 			t.Fatal(err)
@@ -427,14 +437,18 @@ func TestRule21RoundTripperAroundAnInjector(t *testing.T) {
 // A transport within finds the request id that is sent in the context.
 func TestRule19RoundTripperContext(t *testing.T) {
 	for set, want := range map[string]string{"app": "app", "not valid": someRequestID, "": someRequestID} {
-		req := httptest.NewRequest(http.MethodGet, "http://users.internal/", nil).WithContext(sender(t))
+		req := httptest.NewRequestWithContext(sender(t), http.MethodGet, "http://users.internal/", nil)
 		req.Header.Set("X-Request-Id", set)
 		var got, sent string
-		_, err := propagation.New().RoundTripper(roundTripFunc(func(r *http.Request) (*http.Response, error) {
+		resp, err := propagation.New().RoundTripper(roundTripFunc(func(r *http.Request) (*http.Response, error) {
 			got, sent = propagation.RequestID(r.Context()), r.Header.Get("X-Request-Id")
-			return nil, io.EOF
+			return &http.Response{Body: http.NoBody}, nil
 		})).RoundTrip(req)
-		if err != io.EOF || got != want || sent != want {
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if got != want || sent != want {
 			t.Errorf("with %q set: %q in the context, %q sent, want %q", set, got, sent, want)
 		}
 	}
@@ -482,7 +496,10 @@ func TestRoundTripperPassesErrorsOn(t *testing.T) {
 	want := errors.New("no route")
 	rt := propagation.New().RoundTripper(roundTripFunc(func(*http.Request) (*http.Response, error) { return nil, want }))
 	resp, err := rt.RoundTrip(&http.Request{}) // no URL, no header
-	if err != want || resp != nil {
+	if resp != nil {
+		_ = resp.Body.Close()
+	}
+	if !errors.Is(err, want) || resp != nil {
 		t.Errorf("RoundTrip = %v, %v, want the error of the transport", resp, err)
 	}
 }

@@ -2,6 +2,7 @@ package propagation_test
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"regexp"
 	"slices"
@@ -139,7 +140,7 @@ func TestContextStaysAContext(t *testing.T) {
 	}
 	cancel()
 	<-child.Done()
-	if got := context.Cause(child); got != context.Canceled {
+	if got := context.Cause(child); !errors.Is(got, context.Canceled) {
 		t.Errorf("Cause = %v, want %v", got, context.Canceled)
 	}
 }
