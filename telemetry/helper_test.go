@@ -1,8 +1,11 @@
 package telemetry_test
 
 import (
+	"context"
 	"log/slog"
 	"time"
+
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 )
 
 func record(msg string, attrs ...slog.Attr) slog.Record {
@@ -10,3 +13,14 @@ func record(msg string, attrs ...slog.Attr) slog.Record {
 	r.AddAttrs(attrs...)
 	return r
 }
+
+// blockingExporter blocks until its context ends.
+type blockingExporter struct{ started time.Time }
+
+func (e *blockingExporter) ExportSpans(ctx context.Context, _ []sdktrace.ReadOnlySpan) error {
+	e.started = time.Now()
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (*blockingExporter) Shutdown(context.Context) error { return nil }

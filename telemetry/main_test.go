@@ -12,6 +12,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if runChild() { // see run_test.go
+		return
+	}
 	// What this machine's environment says is no part of a test.
 	for _, kv := range os.Environ() {
 		if name, _, _ := strings.Cut(kv, "="); strings.HasPrefix(name, "OTEL_") {
@@ -21,44 +24,56 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// env is an environment for WithLookupEnv.
-func env(kv map[string]string) Option {
+// Env is an environment for WithLookupEnv.
+type Env map[string]string
+
+func (e Env) Option() Option {
 	return WithLookupEnv(func(name string) (string, bool) {
-		v, ok := kv[name]
+		v, ok := e[name]
 		return v, ok
 	})
 }
 
-// diagLog collects diagnostics.
-type diagLog struct {
+// DiagLog collects diagnostics.
+type DiagLog struct {
 	mu sync.Mutex
 	b  bytes.Buffer
 }
 
-func (d *diagLog) Write(p []byte) (int, error) {
+func (d *DiagLog) Write(p []byte) (int, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.b.Write(p)
 }
 
-func (d *diagLog) String() string {
+func (d *DiagLog) String() string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.b.String()
 }
 
-// lines returns the lines that contain text.
-func (d *diagLog) lines(text string) []string {
+// Lines returns the lines that contain text.
+func (d *DiagLog) Lines(text string) []string {
 	var out []string
 	for line := range strings.Lines(d.String()) {
 		if strings.Contains(line, text) {
-			out = append(out, line)
+			out = append(out, strings.TrimSpace(line))
 		}
 	}
 	return out
 }
 
-// option returns the log as diagnostics, from DEBUG up.
-func (d *diagLog) option() Option {
-	return WithDiagnostics(slog.NewTextHandler(d, &slog.HandlerOptions{Level: slog.LevelDebug}))
+// Handler writes to the log, from DEBUG up and without times.
+func (d *DiagLog) Handler() slog.Handler {
+	return slog.NewTextHandler(d, &slog.HandlerOptions{Level: slog.LevelDebug, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if a.Key == slog.TimeKey {
+			return slog.Attr{}
+		}
+		return a
+	}})
+}
+
+// testDiagnostics are diagnostics that go to the log.
+func (d *DiagLog) diagnostics() *diagnostics {
+	return (&environment{lookup: func(string) (string, bool) { return "", false }}).newDiagnostics(d.Handler())
 }

@@ -1,0 +1,3 @@
+package telemetry
+
+func runChild() bool { return false }

@@ -1,0 +1,328 @@
+package telemetry
+
+import (
+	"context"
+	"errors"
+	"math"
+	"net"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"google.golang.org/grpc"
+)
+
+// quiet is an environment that exports nothing, with kv on top.
+func quiet(kv Env) Env {
+	all := Env{"OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}
+	for k, v := range kv {
+		all[k] = v
+	}
+	return all
+}
+
+// configure sets up with env and returns the handle, closed, and Setup's error.
+func configure(t *testing.T, env Env, opts ...Option) (*Telemetry, error) {
+	t.Helper()
+	var diag DiagLog
+	tel, err := Setup(t.Context(), append([]Option{WithoutGlobals(), env.Option(), WithDiagnostics(diag.Handler()), WithRuntimeMetrics(false), noNetwork}, opts...)...)
+	if closeErr := tel.Close(); closeErr != nil && !errors.Is(closeErr, ErrDataLost) {
+		t.Errorf("Close: %v", closeErr)
+	}
+	for _, w := range tel.Warnings() {
+		if text := strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(w.Error()); !strings.Contains(diag.String(), text) {
+			t.Errorf("not reported: %s; reported:\n%s", w, &diag)
+		}
+	}
+	return tel, err
+}
+
+// noNetwork refuses every OTLP/gRPC connection: something may listen on the
+// default port of the machine that runs the tests.
+var noNetwork = WithGRPCDialOptions(grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) {
+	return nil, syscall.ECONNREFUSED
+}))
+
+// Wrong numbers and enums warn, in one form, and the default is used.
+func TestWrongValuesWarn(t *testing.T) { // rule 32
+	tests := []struct {
+		env     Env
+		want    string // the warning
+		setting string // "name=value" that is in force
+	}{
+		{Env{"OTEL_BSP_MAX_QUEUE_SIZE": "-1"}, `OTEL_BSP_MAX_QUEUE_SIZE="-1": want a whole number > 0; using 2048`, "traces.queue_size=2048"},
+		{Env{"OTEL_BSP_MAX_QUEUE_SIZE": "99999999999999999999"}, `OTEL_BSP_MAX_QUEUE_SIZE="99999999999999999999": want a whole number > 0; using 2048`, "traces.queue_size=2048"},
+		{Env{"OTEL_BSP_SCHEDULE_DELAY": "0"}, `OTEL_BSP_SCHEDULE_DELAY="0": want a whole number of milliseconds > 0; using 5s`, "traces.batch_delay=5s"},
+		{Env{"OTEL_BSP_SCHEDULE_DELAY": "5s"}, `OTEL_BSP_SCHEDULE_DELAY="5s": want a whole number of milliseconds > 0; using 5s`, "traces.batch_delay=5s"},
+		{Env{"OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "5000"}, `OTEL_BSP_MAX_EXPORT_BATCH_SIZE="5000": want at most the queue size; using 2048`, "traces.batch_size=2048"},
+		{Env{"OTEL_BLRP_EXPORT_TIMEOUT": "x"}, `OTEL_BLRP_EXPORT_TIMEOUT="x": want a whole number of milliseconds > 0; using 30s`, "logs.batch_timeout=30s"},
+		{Env{"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "10%"}, `OTEL_TRACES_SAMPLER_ARG="10%": want a number from 0 to 1, as in 0.1; using 1 (every trace is sampled)`, "traces.sampler=TraceIDRatioBased{1}"},
+		{Env{"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "NaN"}, `OTEL_TRACES_SAMPLER_ARG="NaN": want a number from 0 to 1, as in 0.1; using 1 (every trace is sampled)`, ""},
+		{Env{"OTEL_TRACES_SAMPLER": "jaeger_remote"}, `OTEL_TRACES_SAMPLER="jaeger_remote": want always_on, always_off, traceidratio, parentbased_always_on, parentbased_always_off or parentbased_traceidratio; using ParentBased`, ""},
+		{Env{"OTEL_TRACES_SAMPLER_ARG": "0.5"}, `OTEL_TRACES_SAMPLER_ARG="0.5": has no effect without OTEL_TRACES_SAMPLER; using ParentBased`, ""},
+		{Env{"OTEL_PROPAGATORS": "b3"}, `OTEL_PROPAGATORS="b3": want tracecontext, baggage or none (others: WithPropagation); using tracecontext,baggage`, "propagators=tracecontext,baggage"},
+		{Env{"OTEL_PROPAGATORS": "b3, tracecontext"}, `OTEL_PROPAGATORS="b3, tracecontext": want tracecontext, baggage or none (others: WithPropagation); using tracecontext`, "propagators=tracecontext"},
+		{Env{"OTEL_METRIC_EXPORT_INTERVAL": "-5"}, `OTEL_METRIC_EXPORT_INTERVAL="-5": want a whole number of milliseconds > 0; using 15s`, "metrics.interval=15s"},
+		{Env{"OTEL_METRICS_EXEMPLAR_FILTER": "some"}, `OTEL_METRICS_EXEMPLAR_FILTER="some": want trace_based, always_on or always_off; using trace_based`, "metrics.exemplars=trace_based"},
+		{Env{"OTEL_SDK_DISABLED": "yes"}, `OTEL_SDK_DISABLED="yes": want true or false; using false`, "disabled=false"},
+		{Env{"OTEL_RESOURCE_ATTRIBUTES": "a=1,b"}, `OTEL_RESOURCE_ATTRIBUTES="a=1,b": want key=value,key=value with percent-encoded values; using no attribute of it`, ""},
+		{Env{"OTEL_LOG_LEVEL": "verbose"}, `OTEL_LOG_LEVEL="verbose": want none, error, warn, info or debug; using info`, "diagnostics.level=info"},
+		{Env{"OTEL_SPAN_EVENT_COUNT_LIMIT": "-1"}, `OTEL_SPAN_EVENT_COUNT_LIMIT="-1": want a whole number >= 0; using 128`, "traces.event_count=128"},
+		{Env{"OTEL_TRACES_EXPORTER": "none,console"}, `OTEL_TRACES_EXPORTER="none,console": none excludes the others; using none`, "traces.exporters=none"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.want[:strings.IndexByte(tt.want, ':')], func(t *testing.T) {
+			tel, err := configure(t, quiet(tt.env))
+			if err != nil {
+				t.Fatalf("Setup: %v", err)
+			}
+			if len(tel.Warnings()) != 1 || !strings.HasPrefix(tel.Warnings()[0].Error(), tt.want) {
+				t.Errorf("warnings are %q, want %q", tel.Warnings(), tt.want)
+			}
+			name, want, _ := strings.Cut(tt.setting, "=")
+			if got, _ := tel.Config().Get(name); got.Value != want {
+				t.Errorf("%s is %+v, want %s", name, got, want)
+			}
+			if _, err := configure(t, quiet(tt.env), WithStrict()); err == nil {
+				t.Error("WithStrict: no error")
+			}
+		})
+	}
+}
+
+// OTLP settings are checked only where OTLP is used.
+func TestWrongOTLPValuesWarn(t *testing.T) { // rule 32
+	tests := []struct {
+		env  Env
+		want string
+	}{
+		{Env{"OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"}, `OTEL_EXPORTER_OTLP_PROTOCOL="http/json": want grpc or http/protobuf; using http/protobuf`},
+		{Env{"OTEL_EXPORTER_OTLP_PROTOCOL": "thrift"}, `OTEL_EXPORTER_OTLP_PROTOCOL="thrift": want grpc or http/protobuf; using grpc`},
+		{Env{"OTEL_EXPORTER_OTLP_COMPRESSION": "zstd"}, `OTEL_EXPORTER_OTLP_COMPRESSION="zstd": want gzip or none; using none`},
+		{Env{"OTEL_EXPORTER_OTLP_TIMEOUT": "0"}, `OTEL_EXPORTER_OTLP_TIMEOUT="0": want a whole number of milliseconds > 0; using 10s`},
+		{Env{"OTEL_EXPORTER_OTLP_HEADERS": "a=b,S3CRET"}, `OTEL_EXPORTER_OTLP_HEADERS: want key=value,key=value with percent-encoded values; member 2 is not; using the other headers`},
+		{Env{"OTEL_EXPORTER_OTLP_HEADERS": "a=%0ab"}, `OTEL_EXPORTER_OTLP_HEADERS: want key=value,key=value with percent-encoded values; member 1 is not; using the other headers`},
+		{Env{"OTEL_EXPORTER_OTLP_CERTIFICATE": "/no/such"}, `OTEL_EXPORTER_OTLP_CERTIFICATE="/no/such": has no effect on a plaintext endpoint (http://localhost:4317); using no TLS`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.want[:20], func(t *testing.T) {
+			tt.env["OTEL_TRACES_EXPORTER"] = "otlp"
+			tel, err := configure(t, quiet(tt.env))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(tel.Warnings()) != 1 || tel.Warnings()[0].Error() != tt.want {
+				t.Errorf("warnings are %q, want %q", tel.Warnings(), tt.want)
+			}
+		})
+	}
+}
+
+// What cannot be used turns its signal off, names itself, and spares the others.
+func TestUnusableValuesAreErrors(t *testing.T) { // rule 32
+	tests := []struct {
+		env    Env
+		signal string
+		want   string
+	}{
+		{Env{"OTEL_TRACES_EXPORTER": "zipkin"}, signalTraces, `OTEL_TRACES_EXPORTER="zipkin": want otlp, console or none, or a list of them; not exporting traces`},
+		{Env{"OTEL_METRICS_EXPORTER": "otlp,statsd"}, signalMetrics, `OTEL_METRICS_EXPORTER="otlp,statsd": want otlp, prometheus, console or none, or a list of them; not exporting metrics`},
+		{Env{"OTEL_LOGS_EXPORTER": "prometheus"}, signalLogs, `OTEL_LOGS_EXPORTER="prometheus": want otlp, console or none, or a list of them; not exporting logs`},
+		{Env{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "collector:4317"}, signalTraces, `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT="collector:4317": want a scheme: http://collector:4317 for plaintext or https://collector:4317 for TLS; not exporting traces`},
+		{Env{"OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": "https://u:p@collector"}, signalLogs, `OTEL_EXPORTER_OTLP_LOGS_ENDPOINT="[redacted]": want no user, password or query in the URL; credentials go into OTEL_EXPORTER_OTLP_HEADERS; not exporting logs`},
+		{Env{"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "https://localhost:1", "OTEL_EXPORTER_OTLP_METRICS_CERTIFICATE": "/no/such.pem"}, signalMetrics, `OTEL_EXPORTER_OTLP_METRICS_CERTIFICATE="/no/such.pem": want a readable file of PEM certificates: no such file or directory; not exporting metrics`},
+		{Env{"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "https://localhost:1", "OTEL_EXPORTER_OTLP_METRICS_CLIENT_KEY": "/no/such.key"}, signalMetrics, `OTEL_EXPORTER_OTLP_METRICS_CLIENT_KEY="/no/such.key": want OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE beside it; not exporting metrics`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.want[:30], func(t *testing.T) {
+			tel, err := configure(t, tt.env)
+			if err == nil || err.Error() != tt.want {
+				t.Fatalf("got error %v, want %s", err, tt.want)
+			}
+			ce, ok := errors.AsType[*ConfigError](err)
+			if !ok || ce.Signal != tt.signal {
+				t.Errorf("got %#v, want a *ConfigError of %s", err, tt.signal)
+			}
+			var value ConfigError
+			if !errors.As(err, &value) || value != *ce {
+				t.Errorf("got %#v, want it as a value too", value)
+			}
+			for name, st := range map[string]SignalStats{signalTraces: tel.Stats().Traces, signalMetrics: tel.Stats().Metrics, signalLogs: tel.Stats().Logs} {
+				if off := st.State == StateOff; off != (name == tt.signal) {
+					t.Errorf("%s: state is %s", name, st.State)
+				}
+			}
+		})
+	}
+}
+
+// Environment, option, detected, default; empty is unset; each names its source.
+func TestPrecedence(t *testing.T) { // rule 31
+	opts := []Option{
+		WithServiceName("from-option"), WithSampleRatio(0.5), WithMetricInterval(3 * time.Second),
+		WithEndpoint("http://127.0.0.1:1"), WithProtocol("http/protobuf"),
+	}
+	get := func(tel *Telemetry, names ...string) (out []Setting) {
+		for _, n := range names {
+			s, _ := tel.Config().Get(n)
+			out = append(out, s)
+		}
+		return out
+	}
+	names := []string{"service.name", "traces.sampler", "metrics.interval", "traces.endpoint", "traces.protocol"}
+	tests := []struct {
+		name string
+		env  Env
+		opts []Option
+		want []Setting
+	}{
+		{"environment", Env{
+			"OTEL_SERVICE_NAME": " from-env ", "OTEL_RESOURCE_ATTRIBUTES": "service.name=loses", "OTEL_TRACES_SAMPLER": "always_off",
+			"OTEL_METRIC_EXPORT_INTERVAL": "1000", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:1", "OTEL_EXPORTER_OTLP_PROTOCOL": "GRPC",
+		}, opts, []Setting{
+			{"service.name", "from-env", "OTEL_SERVICE_NAME"},
+			{"traces.sampler", "AlwaysOffSampler", "OTEL_TRACES_SAMPLER"},
+			{"metrics.interval", "1s", "OTEL_METRIC_EXPORT_INTERVAL"},
+			{"traces.endpoint", "http://localhost:1", "OTEL_EXPORTER_OTLP_ENDPOINT"},
+			{"traces.protocol", "grpc", "OTEL_EXPORTER_OTLP_PROTOCOL"},
+		}},
+		{"option", Env{"OTEL_SERVICE_NAME": "", "OTEL_TRACES_SAMPLER": " ", "OTEL_EXPORTER_OTLP_ENDPOINT": ""}, opts, []Setting{
+			{"service.name", "from-option", "WithServiceName"},
+			{"traces.sampler", sdktrace.ParentBased(sdktrace.TraceIDRatioBased(0.5)).Description(), "WithSampleRatio"},
+			{"metrics.interval", "3s", "WithMetricInterval"},
+			{"traces.endpoint", "http://127.0.0.1:1/v1/traces", "WithEndpoint"},
+			{"traces.protocol", "http/protobuf", "WithProtocol"},
+		}},
+		{"default", Env{}, nil, []Setting{
+			{"service.name", "unknown_service:telemetry.test", "detected"},
+			{"traces.sampler", sdktrace.ParentBased(sdktrace.AlwaysSample()).Description(), "default"},
+			{"metrics.interval", "15s", "default"},
+			{"traces.endpoint", "http://localhost:4317", "default"},
+			{"traces.protocol", "grpc", "default"},
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			tel, err := configure(t, tt.env, tt.opts...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.want, get(tel, names...)); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestExporterLists(t *testing.T) { // rule 31
+	tests := []struct {
+		name string
+		env  Env
+		opts []Option
+		want string
+	}{
+		{name: "default", want: "otlp"},
+		{name: "list", env: Env{"OTEL_METRICS_EXPORTER": " otlp , Console, otlp"}, want: "otlp,console"},
+		{name: "none", env: Env{"OTEL_METRICS_EXPORTER": "none"}, want: "none"},
+		{name: "empty is unset", env: Env{"OTEL_METRICS_EXPORTER": " "}, want: "otlp"},
+		{name: "without", opts: []Option{WithoutMetrics()}, want: "none"},
+		{name: "environment beats without", env: Env{"OTEL_METRICS_EXPORTER": "otlp"}, opts: []Option{WithoutMetrics()}, want: "otlp"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			tel, err := configure(t, tt.env, tt.opts...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, _ := tel.Config().Get("metrics.exporters"); got.Value != tt.want {
+				t.Errorf("got %+v, want %s", got, tt.want)
+			}
+		})
+	}
+}
+
+// OTEL_SDK_DISABLED turns all signals off; the propagator stays.
+func TestDisabled(t *testing.T) { // rule 31
+	tel, err := configure(t, Env{"OTEL_SDK_DISABLED": "TRUE"}, WithPrometheus(""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := tel.Stats(); got.Traces.State != StateOff || got.Metrics.State != StateOff || got.Logs.State != StateOff {
+		t.Errorf("stats are %+v", got)
+	}
+	if _, span := tel.TracerProvider().Tracer("t").Start(t.Context(), "s"); span.IsRecording() {
+		t.Error("spans are recorded")
+	}
+	if !contains(tel.Propagator().Fields(), "traceparent") {
+		t.Errorf("propagated fields are %q", tel.Propagator().Fields())
+	}
+}
+
+func TestPropagators(t *testing.T) { // rule 31
+	tests := []struct {
+		value                string
+		traceparent, baggage bool
+	}{
+		{"", true, true},
+		{" tracecontext , tracecontext ", true, false},
+		{"baggage", false, true},
+		{"none", false, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.value, func(t *testing.T) {
+			tel, err := configure(t, quiet(Env{"OTEL_PROPAGATORS": tt.value}))
+			if err != nil || len(tel.Warnings()) > 0 {
+				t.Fatal(err, tel.Warnings())
+			}
+			fields := tel.Propagator().Fields()
+			if contains(fields, "traceparent") != tt.traceparent || contains(fields, "baggage") != tt.baggage {
+				t.Errorf("fields are %q", fields)
+			}
+		})
+	}
+}
+
+func contains(list []string, s string) bool {
+	for _, x := range list {
+		if x == s {
+			return true
+		}
+	}
+	return false
+}
+
+func TestSampleRatioOutOfRange(t *testing.T) { // rule 32
+	for _, ratio := range []float64{-0.1, 1.1, math.NaN(), math.Inf(1)} {
+		tel, err := configure(t, quiet(nil), WithSampleRatio(ratio), WithSpanProcessor(NewConsole(nil)))
+		if err != nil || len(tel.Warnings()) != 1 {
+			t.Fatalf("%v: error %v, warnings %q", ratio, err, tel.Warnings())
+		}
+		if w := tel.Warnings()[0].Error(); !strings.HasPrefix(w, "WithSampleRatio=") || !strings.HasSuffix(w, "using 1") {
+			t.Errorf("warning is %s", w)
+		}
+	}
+}
+
+// The handle of a failed Setup works.
+func TestHandleIsAlwaysUsable(t *testing.T) {
+	tel, err := Setup(t.Context(), WithoutGlobals(), WithDiagnostics((&DiagLog{}).Handler()), Env{
+		"OTEL_TRACES_EXPORTER": "x", "OTEL_METRICS_EXPORTER": "x", "OTEL_LOGS_EXPORTER": "x",
+	}.Option())
+	if err == nil || strings.Count(err.Error(), "\n") != 2 {
+		t.Errorf("got error %v, want three lines", err)
+	}
+	ctx, span := tel.TracerProvider().Tracer("t").Start(t.Context(), "s")
+	span.End()
+	tel.SlogHandler(nil).Enabled(ctx, 0)
+	if err := errors.Join(tel.ForceFlush(ctx), tel.Shutdown(ctx), tel.Close()); err != nil {
+		t.Error(err)
+	}
+	expired, cancel := context.WithCancel(ctx)
+	cancel()
+	if err := tel.Shutdown(expired); err != nil {
+		t.Error(err)
+	}
+}
