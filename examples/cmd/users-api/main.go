@@ -1,0 +1,56 @@
+// Users-api is the users service: gRPC in front of SQLite.
+//
+// Telemetry goes where the OTEL_* environment says, by default to an OTLP collector on localhost.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"github.com/rpcscope/rpcscope/examples/internal/env"
+	"github.com/rpcscope/rpcscope/examples/internal/service"
+	"github.com/rpcscope/rpcscope/telemetry"
+)
+
+func main() {
+	if err := run(os.Args[1:]); err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "users-api:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	var cfg service.Config
+	flags := flag.NewFlagSet("users-api", flag.ContinueOnError)
+	listen := flags.String("listen", "localhost:50051", "`address` to serve on")
+	check := flags.Bool("check", false, "ask the service at the address of -listen whether it is healthy, and end")
+	flags.StringVar(&cfg.Database, "db", "", "`path` of the database file; empty: in memory")
+	flags.BoolVar(&cfg.Faults, "faults", false, "obey the metadata key x-fault: panic, error, delay=DURATION")
+	flags.DurationVar(&cfg.Drain, "drain", 10*time.Second, "how long calls may go on after SIGTERM")
+	err := env.Vars(flags, map[string]string{"listen": "USERS_LISTEN", "db": "USERS_DB", "faults": "USERS_FAULTS", "drain": "USERS_DRAIN"})
+	if err != nil {
+		return err
+	}
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if *check {
+		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+		defer cancel()
+		return service.Check(ctx, *listen)
+	}
+
+	serve := func(ctx context.Context) error {
+		l, err := net.Listen("tcp", *listen)
+		if err != nil {
+			return err
+		}
+		return service.Serve(ctx, l, cfg)
+	}
+	return telemetry.Run(context.Background(), serve, telemetry.WithServiceName("users-api"), telemetry.WithSlogDefault())
+}

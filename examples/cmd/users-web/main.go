@@ -1,0 +1,79 @@
+// Users-web is the web app in front of the users service, see package web.
+//
+// Telemetry goes where the OTEL_* environment says, by default to an OTLP collector on localhost.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/rpcscope/rpcscope/examples/internal/env"
+	"github.com/rpcscope/rpcscope/examples/internal/web"
+	"github.com/rpcscope/rpcscope/telemetry"
+)
+
+func main() {
+	if err := run(os.Args[1:]); err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "users-web:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	var cfg web.Config
+	flags := flag.NewFlagSet("users-web", flag.ContinueOnError)
+	listen := flags.String("listen", "localhost:8080", "`address` to serve on")
+	users := flags.String("users", "localhost:50051", "`address` of the users service")
+	check := flags.Bool("check", false, "ask the web app at the address of -listen whether it is ready, and end")
+	flags.DurationVar(&cfg.Timeout, "timeout", 10*time.Second, "how long a call to the users service may take")
+	flags.BoolVar(&cfg.Faults, "faults", false, "hand the header X-Fault on to the users service, and offer it on the page")
+	flags.StringVar(&cfg.Traces, "traces", "", "`URL` of Jaeger's UI, which the page links trace ids to")
+	err := env.Vars(flags, map[string]string{
+		"listen": "WEB_LISTEN", "users": "USERS_ADDR", "timeout": "WEB_TIMEOUT", "faults": "USERS_FAULTS", "traces": "JAEGER_URL",
+	})
+	if err != nil {
+		return err
+	}
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if *check {
+		return ready(*listen)
+	}
+
+	serve := func(ctx context.Context) error {
+		l, err := net.Listen("tcp", *listen)
+		if err != nil {
+			return err
+		}
+		return web.Serve(ctx, l, *users, cfg)
+	}
+	return telemetry.Run(context.Background(), serve, telemetry.WithServiceName("users-web"), telemetry.WithSlogDefault())
+}
+
+// ready returns nil if the web app that listens on address is ready.
+func ready(address string) error {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return err
+	}
+	if host == "" {
+		host = "localhost"
+	}
+	client := http.Client{Timeout: 3 * time.Second}
+	response, err := client.Get("http://" + net.JoinHostPort(host, port) + "/readyz")
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s says %s, want 200", address, response.Status)
+	}
+	return nil
+}

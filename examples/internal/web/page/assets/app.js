@@ -1,0 +1,257 @@
+// The page of the users service. It follows first and lists then, so that nobody created in between is missed.
+
+const $ = (id) => document.getElementById(id);
+const traces = document.body.dataset.traces.replace(/\/$/, '');
+const maxRequests = 50;
+
+/** Makes an element with a class and children, which are nodes or text. Nothing from outside becomes HTML. */
+function element(tag, className, ...children) {
+  const e = document.createElement(tag);
+  if (className) e.className = className;
+  e.append(...children);
+  return e;
+}
+
+// Requests: every one is shown with its ids.
+
+/** Sends a request and shows it. Returns the response and a function that shows how the request ended. */
+async function send(method, path, init = {}) {
+  const start = performance.now();
+  const shown = showRequest(method, path);
+  const headers = new Headers(init.headers);
+  const fault = $('fault')?.value;
+  if (fault) headers.set('X-Fault', fault);
+  try {
+    const response = await fetch(path, { ...init, method, headers });
+    const ids = { requestId: response.headers.get('X-Request-Id'), traceId: traceIdOf(response) };
+    shown({ status: response.status, ...ids });
+    return [response, (error) => shown({ status: response.status, took: performance.now() - start, error, ...ids })];
+  } catch (e) {
+    const error = { code: 'NETWORK', message: e.message };
+    shown({ status: 0, took: performance.now() - start, error });
+    throw error;
+  }
+}
+
+/** The trace id of a response: Server-Timing: traceparent;desc="00-<trace id>-<span id>-<flags>". */
+function traceIdOf(response) {
+  return /traceparent;desc="[0-9a-f]{2}-([0-9a-f]{32})-/.exec(response.headers.get('Server-Timing') ?? '')?.[1];
+}
+
+function showRequest(method, path) {
+  const item = element('li');
+  $('requests').prepend(item);
+  while ($('requests').children.length > maxRequests) $('requests').lastChild.remove();
+  const show = ({ status, took, error, requestId, traceId }) => {
+    item.className = error || status >= 500 || status === 0 ? 'bad' : status >= 400 ? 'warn' : 'good';
+    if (status >= 400 && status < 500) item.className = 'warn';
+    item.replaceChildren(
+      element('span', 'status', status ? String(status) : status === 0 ? 'failed' : '…'),
+      element('span', 'what', `${method} ${path}`),
+      element('span', 'took', took === undefined ? '' : `${took < 10 ? took.toFixed(1) : Math.round(took)} ms`),
+    );
+    if (requestId) item.append(idList(requestId, traceId));
+    if (error) item.append(element('span', 'why', `${nameOf(error)}: ${error.message}`));
+  };
+  show({});
+  return show;
+}
+
+function idList(requestId, traceId) {
+  const list = element('dl', '', element('dt', '', 'request'), element('dd', '', copyable(requestId, 'request id')));
+  if (traceId) list.append(element('dt', '', 'trace'), element('dd', '', traceLink(traceId)));
+  return list;
+}
+
+function traceLink(traceId) {
+  if (!traces) return copyable(traceId, 'trace id');
+  const link = element('a', 'trace', traceId);
+  link.href = `${traces}/trace/${traceId}`;
+  link.target = '_blank';
+  link.rel = 'noopener';
+  return link;
+}
+
+function copyable(text, what) {
+  const button = element('button', 'copy', text);
+  button.type = 'button';
+  button.title = `Copy the ${what}`;
+  button.addEventListener('click', async () => {
+    await navigator.clipboard.writeText(text);
+    $('copied').textContent = `${what} copied`;
+  });
+  return button;
+}
+
+// Errors: code and reason, then what is said to strangers.
+
+const nameOf = (error) => [error.code, error.reason].filter(Boolean).join(' ');
+
+function showError(where, error) {
+  const message = element('p', 'result bad', element('b', '', nameOf(error)), error.message);
+  if (error.requestId) message.append(element('span', 'hidden', `, request ${error.requestId}`));
+  $(where).replaceChildren(message);
+}
+
+/** The error of a response that is one. */
+async function errorOf(response) {
+  try {
+    return (await response.json()).error;
+  } catch {
+    return { code: `HTTP ${response.status}`, message: response.statusText };
+  }
+}
+
+// The users.
+
+const shown = new Map();
+
+function showUser(user, fresh) {
+  if (shown.has(user.id)) return;
+  const created = new Date(user.created);
+  const time = element('time', '', created.toLocaleString(undefined, { dateStyle: 'medium', timeStyle: 'short' }));
+  time.dateTime = user.created;
+  const face = element('span', 'face', [...user.name][0].toUpperCase());
+  face.ariaHidden = 'true';
+  const item = element('li', fresh ? 'fresh' : '',
+    face,
+    element('span', 'who', user.name),
+    element('span', 'id', copyable(user.id, 'user id')),
+    element('span', 'mail', user.email),
+    time);
+  shown.set(user.id, item);
+  $('users').prepend(item); // the newest is the first
+  showCount();
+}
+
+function showCount() {
+  $('count').textContent = shown.size;
+  $('empty').hidden = shown.size > 0;
+}
+
+function forget() {
+  shown.clear();
+  $('users').replaceChildren();
+  $('count').textContent = '0';
+}
+
+/** Gets the users with these ids, all without, and shows each as it arrives. */
+async function list(ids = []) {
+  const query = new URLSearchParams(ids.map((id) => ['id', id]));
+  $('list-result').replaceChildren();
+  forget();
+  let ended, error;
+  try {
+    let response;
+    [response, ended] = await send('GET', query.size ? `/users/?${query}` : '/users/');
+    if (response.ok) {
+      for await (const line of linesOf(response)) {
+        if (line.error) error = line.error;
+        else showUser(line);
+      }
+    } else {
+      error = await errorOf(response);
+    }
+  } catch (e) {
+    error = e.code ? e : { code: 'NETWORK', message: e.message };
+  }
+  ended?.(error);
+  if (error) showError('list-result', error);
+  else showCount();
+}
+
+/** The JSON values of a response, one a line, as they arrive. */
+async function* linesOf(response) {
+  let rest = '';
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  for (let part = await reader.read(); !part.done; part = await reader.read()) {
+    const lines = (rest + part.value).split('\n');
+    rest = lines.pop();
+    for (const line of lines) yield JSON.parse(line);
+  }
+}
+
+$('find').addEventListener('submit', (event) => {
+  event.preventDefault();
+  filtered = $('id').value.trim() !== '';
+  list($('id').value.split(/[\s,]+/).filter(Boolean));
+});
+
+let filtered = false; // created users are not shown among those asked for
+
+// Adding.
+
+$('add').addEventListener('submit', async (event) => {
+  event.preventDefault();
+  const form = event.target;
+  const button = form.querySelector('button');
+  button.disabled = true;
+  for (const name of ['name', 'email']) showViolation(name, '');
+  $('add-result').replaceChildren();
+  try {
+    const body = JSON.stringify({ name: form.name.value, email: form.email.value });
+    const [response, ended] = await send('POST', '/users/', { body, headers: { 'Content-Type': 'application/json' } });
+    if (response.ok) {
+      const user = await response.json();
+      ended();
+      if (!filtered) showUser(user, true);
+      $('add-result').replaceChildren(element('p', 'result good', `${user.name} was added.`));
+      $('name').value = $('email').value = '';
+      $('name').focus();
+    } else {
+      const error = await errorOf(response);
+      ended(error);
+      showAddError(error);
+    }
+  } catch (error) {
+    showError('add-result', error.code ? error : { code: 'NETWORK', message: error.message });
+  } finally {
+    button.disabled = false;
+  }
+});
+
+function showAddError(error) {
+  showError('add-result', error);
+  for (const { field, description } of error.fields ?? []) showViolation(field.replace('user.', ''), description);
+  if (error.reason === 'USER_EMAIL_TAKEN') showViolation('email', 'is taken');
+  document.querySelector('#add [aria-invalid="true"]')?.focus();
+}
+
+function showViolation(name, description) {
+  if (!$(name)) return;
+  $(name).ariaInvalid = String(description !== '');
+  $(`${name}-error`).textContent = description;
+}
+
+// Following.
+
+function follow() {
+  const shownRequest = showRequest('GET', '/users/events');
+  const events = new EventSource('/users/events');
+  let error;
+  events.addEventListener('subscribed', (event) => {
+    showState('live', 'following');
+    shownRequest({ status: 200, ...JSON.parse(event.data) });
+    if (!filtered) list();
+  });
+  events.addEventListener('created', (event) => {
+    if (!filtered) showUser(JSON.parse(event.data), true);
+  });
+  events.addEventListener('failed', (event) => {
+    error = JSON.parse(event.data).error;
+    shownRequest({ status: 200, error, ...error });
+  });
+  events.onerror = () => {
+    events.close();
+    showState('lost', 'not following, trying again');
+    if (!error) shownRequest({ status: 0, error: { code: 'NETWORK', message: 'the event stream ended' } });
+    setTimeout(follow, 3000);
+  };
+}
+
+function showState(state, text) {
+  $('following').dataset.state = state;
+  $('following').textContent = text;
+}
+
+follow();
