@@ -1,3 +1,238 @@
 package telemetry
 
-func runChild() bool { return false }
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.opentelemetry.io/otel"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+)
+
+// childEnv names the program that this binary is to be, in a process of its own.
+const childEnv = "TELEMETRY_TEST_CHILD"
+
+// printExporter prints the names of the spans it is given.
+type printExporter struct{}
+
+func (printExporter) ExportSpans(_ context.Context, spans []sdktrace.ReadOnlySpan) error {
+	for _, s := range spans {
+		fmt.Println("exported", s.Name())
+	}
+	return nil
+}
+
+func (printExporter) Shutdown(context.Context) error { return nil }
+
+// runChild runs the program that childEnv names, if any.
+func runChild() bool {
+	programs := map[string]func(context.Context) error{
+		"wait":  func(ctx context.Context) error { fmt.Println("ready"); <-ctx.Done(); return ctx.Err() },
+		"deaf":  func(context.Context) error { fmt.Println("ready"); select {} },
+		"panic": func(context.Context) error { panic("boom") },
+		"fail":  func(context.Context) error { return errors.New("it failed") },
+	}
+	fn := programs[os.Getenv(childEnv)]
+	if fn == nil {
+		return false
+	}
+	err := Run(context.Background(), func(ctx context.Context) error {
+		_, span := otel.Tracer("child").Start(ctx, "work")
+		span.End()
+		return fn(ctx)
+	}, quiet(nil).Option(), WithSpanExporter(printExporter{}), WithServiceName("child"), WithRuntimeMetrics(false))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "Run:", err)
+		os.Exit(1)
+	}
+	return true
+}
+
+// child starts program in a process of its own.
+func child(t *testing.T, program string) (cmd *exec.Cmd, stdout *bufio.Reader, stderr *bytes.Buffer) {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	t.Cleanup(cancel)
+	cmd = exec.CommandContext(ctx, exe)
+	cmd.Env = append(os.Environ(), childEnv+"="+program)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stderr = &bytes.Buffer{}
+	cmd.Stderr = stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return cmd, bufio.NewReader(out), stderr
+}
+
+func readLine(t *testing.T, r *bufio.Reader, want string) {
+	t.Helper()
+	line, err := r.ReadString('\n')
+	if strings.TrimSpace(line) != want {
+		t.Fatalf("child printed %q (%v), want %q", line, err, want)
+	}
+}
+
+func TestRunEndsOnSignal(t *testing.T) { // rule 35
+	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
+		t.Run(sig.String(), func(t *testing.T) {
+			cmd, stdout, stderr := child(t, "wait")
+			readLine(t, stdout, "ready")
+			if err := cmd.Process.Signal(sig); err != nil {
+				t.Fatal(err)
+			}
+			readLine(t, stdout, "exported work")
+			if err := cmd.Wait(); err != nil || stderr.Len() > 0 {
+				t.Errorf("child: %v; stderr:\n%s", err, stderr)
+			}
+		})
+	}
+}
+
+// The second signal finds the default action.
+func TestRunSecondSignalKills(t *testing.T) { // rule 35
+	cmd, stdout, _ := child(t, "deaf")
+	readLine(t, stdout, "ready")
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for { // the first one that arrives ends the context, the next the process
+		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			t.Fatal(err)
+		}
+		select {
+		case <-done:
+			if status := cmd.ProcessState.Sys().(syscall.WaitStatus); !status.Signaled() || status.Signal() != syscall.SIGTERM {
+				t.Errorf("child ended with %v, want SIGTERM", cmd.ProcessState)
+			}
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// A panic is flushed before and goes on, with its own stack and exit code 2.
+func TestRunPanics(t *testing.T) { // rule 35
+	cmd, stdout, stderr := child(t, "panic")
+	readLine(t, stdout, "exported work")
+	if err := cmd.Wait(); err == nil || cmd.ProcessState.ExitCode() != 2 {
+		t.Errorf("child ended with %v, want exit code 2", cmd.ProcessState)
+	}
+	if text := stderr.String(); !strings.Contains(text, "panic: boom") || !strings.Contains(text, "run_test.go") || strings.Contains(text, "recovered") {
+		t.Errorf("stderr:\n%s", text)
+	}
+}
+
+func TestRunReturnsError(t *testing.T) {
+	cmd, stdout, stderr := child(t, "fail")
+	readLine(t, stdout, "exported work")
+	if err := cmd.Wait(); err == nil || !strings.Contains(stderr.String(), "Run: it failed") {
+		t.Errorf("child: %v; stderr:\n%s", cmd.ProcessState, stderr)
+	}
+}
+
+// Faulty telemetry stops no service, unless it is told to.
+func TestRunWithFaultySettings(t *testing.T) {
+	var diag DiagLog
+	opts := []Option{WithoutGlobals(), Env{"OTEL_TRACES_EXPORTER": "x", "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}.Option(), WithDiagnostics(diag.Handler())}
+	called := 0
+	fn := func(context.Context) error { called++; return nil }
+	if err := Run(t.Context(), fn, opts...); err != nil || called != 1 {
+		t.Errorf("Run: %v, fn called %d times", err, called)
+	}
+	if len(diag.Lines(`level=ERROR msg="OTEL_TRACES_EXPORTER=`)) != 1 {
+		t.Errorf("reported:\n%s", &diag)
+	}
+	var ce *ConfigError
+	if err := Run(t.Context(), fn, append(opts, WithStrict())...); !errors.As(err, &ce) || called != 1 {
+		t.Errorf("strict Run: %v, fn called %d times", err, called)
+	}
+}
+
+// The end of the caller's own context is fn's business.
+func TestRunWithCancelledContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	err := Run(ctx, func(ctx context.Context) error { return ctx.Err() }, WithoutGlobals(), quiet(nil).Option())
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("Run: %v, want %v", err, context.Canceled)
+	}
+}
+
+// Setup twice: the second handle shares what is live, and ends nothing.
+func TestSecondSetup(t *testing.T) { // rule 35
+	var diag DiagLog
+	opts := []Option{quiet(nil).Option(), WithDiagnostics(diag.Handler()), WithPrometheus(""), WithConsole(&bytes.Buffer{}), WithServiceName("one")}
+	first, err := Setup(t.Context(), opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := Setup(t.Context(), opts...)
+	if !errors.Is(err, ErrAlreadySetup) {
+		t.Errorf("second Setup: %v", err)
+	}
+	if second.TracerProvider() != first.TracerProvider() || second.MeterProvider() != first.MeterProvider() || otel.GetTracerProvider() != first.TracerProvider() {
+		t.Error("the second handle does not share the first one's providers")
+	}
+	if err := second.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if _, span := otel.Tracer("t").Start(t.Context(), "s"); !span.IsRecording() {
+		t.Error("the second handle's Shutdown ended the first one's providers")
+	}
+	if n := strings.Count(scrape(t, first.MetricsHandler(), ""), "\ngo_goroutine_count{"); n != 1 {
+		t.Errorf("runtime metrics are there %d times", n)
+	}
+	if err := first.Close(); err != nil {
+		t.Error(err)
+	}
+	third, err := Setup(t.Context(), opts...)
+	if err != nil {
+		t.Errorf("Setup after Close: %v", err)
+	}
+	if _, span := third.TracerProvider().Tracer("t").Start(t.Context(), "s"); !span.IsRecording() {
+		t.Error("the third set-up does not record")
+	}
+	if err := third.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestMustSetupPanics(t *testing.T) {
+	defer func() {
+		if _, ok := recover().(error); !ok {
+			t.Error("no panic with an error")
+		}
+	}()
+	MustSetup(t.Context(), WithoutGlobals(), quiet(Env{"OTEL_LOGS_EXPORTER": "x"}).Option(), WithDiagnostics(slog.DiscardHandler))
+}
+
+// WithSlogDefault sets the default logger.
+func TestSlogDefault(t *testing.T) {
+	before := slog.Default()
+	defer slog.SetDefault(before)
+	tel, err := Setup(t.Context(), quiet(nil).Option(), WithSlogDefault(), WithServiceName("s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tel.Close()
+	if slog.Default().Handler() != tel.Logger().Handler() {
+		t.Error("slog.Default is not the handle's logger")
+	}
+}
