@@ -57,6 +57,15 @@ func (e *ConfigError) As(target any) bool {
 	return ok
 }
 
+// Is reports whether target is an equal ConfigError, by value or by pointer.
+func (e ConfigError) Is(target error) bool {
+	if p, ok := target.(*ConfigError); ok && p != nil {
+		return *p == e
+	}
+	v, ok := target.(ConfigError)
+	return ok && v == e
+}
+
 // shorten cuts s to at most n runes, the last of them an ellipsis.
 func shorten(s string, n int) string {
 	if len(s) <= n {

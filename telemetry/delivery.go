@@ -35,7 +35,7 @@ type delivery struct {
 
 	mu          sync.Mutex
 	pausedUntil time.Time
-	lastErr     error
+	lastErr     error // its text only: a back end may quote the credentials it was sent
 	failing     bool
 }
 
@@ -71,7 +71,7 @@ func (d *delivery) send(ctx context.Context, n int, export func(context.Context)
 		d.counts.lost.Add(int64(n))
 	}
 	d.mu.Lock()
-	d.lastErr, d.failing = err, true
+	d.lastErr, d.failing = errors.New(d.report.diag.redact(cause(err))), true
 	if unsupported(err) {
 		d.pausedUntil = time.Now().Add(pauseUnsupported)
 	}

@@ -19,10 +19,10 @@ import (
 // whose records may come back here.
 type diagnostics struct {
 	*slog.Logger
-	secrets []string // header values, never to be printed
 
-	mu   sync.Mutex
-	seen map[string]time.Time // errors of otel.Handle, for a minute each
+	mu      sync.Mutex
+	secrets []string             // header values, never to be printed; longest first
+	seen    map[string]time.Time // errors of otel.Handle, for a minute each
 }
 
 // newDiagnostics logs to h; nil means stderr, from the level of OTEL_LOG_LEVEL up.
@@ -65,6 +65,8 @@ func (p prefixWriter) Write(b []byte) (int, error) {
 
 // hide adds values that no message may contain.
 func (d *diagnostics) hide(headers map[string]string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	for _, v := range headers {
 		for _, secret := range append(strings.Fields(v), v) {
 			if len(secret) >= 4 && !slices.Contains(d.secrets, secret) {
@@ -77,6 +79,8 @@ func (d *diagnostics) hide(headers map[string]string) {
 
 // redact removes secrets that a server's answer may quote.
 func (d *diagnostics) redact(s string) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	for _, secret := range d.secrets {
 		s = strings.ReplaceAll(s, secret, "[redacted]")
 	}
@@ -90,9 +94,6 @@ type redactor struct {
 }
 
 func (r *redactor) Handle(ctx context.Context, rec slog.Record) error {
-	if len(r.d.secrets) == 0 {
-		return r.Handler.Handle(ctx, rec)
-	}
 	clean := slog.NewRecord(rec.Time, rec.Level, r.d.redact(rec.Message), rec.PC)
 	rec.Attrs(func(a slog.Attr) bool {
 		if k := a.Value.Kind(); k == slog.KindString || k == slog.KindAny {
@@ -119,7 +120,7 @@ func (d *diagnostics) Handle(err error) {
 		return
 	}
 	const known = 64 // different texts remembered
-	text := shorten(err.Error(), 500)
+	text := shorten(d.redact(err.Error()), 500)
 	now := time.Now()
 	d.mu.Lock()
 	last, seen := d.seen[text]

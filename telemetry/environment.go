@@ -1,6 +1,7 @@
 package telemetry
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -31,8 +32,15 @@ func (e *environment) get(names ...string) (value, name string) {
 	return "", ""
 }
 
+// warn records a wrong value, once however many signals share it.
 func (e *environment) warn(signal, source, value, reason, fallback string) {
-	e.warnings = append(e.warnings, &ConfigError{Signal: signal, Source: source, Value: value, Reason: reason, Fallback: fallback})
+	w := ConfigError{Signal: signal, Source: source, Value: value, Reason: reason, Fallback: fallback}
+	for _, have := range e.warnings {
+		if errors.Is(have, w) {
+			return
+		}
+	}
+	e.warnings = append(e.warnings, &w)
 }
 
 // set records an effective setting for [Telemetry.Config].

@@ -133,7 +133,7 @@ func (e *environment) headers(o *options, signal string, vars ...string) map[str
 	headers, source := map[string]string{}, sourceDefault
 	for k, v := range o.headers {
 		if !validHeader(k, v) {
-			e.warn("", "WithHeaders", k, "want a header name, and a value of printable ASCII", "the other headers")
+			e.warn("", "WithHeaders", k, "want a name of letters, digits, - _ and ., and a value of printable ASCII", "the other headers")
 			continue
 		}
 		headers[strings.ToLower(k)], source = v, "WithHeaders"
@@ -160,9 +160,10 @@ func (e *environment) headers(o *options, signal string, vars ...string) map[str
 	return headers
 }
 
+// validHeader accepts what both HTTP and gRPC can carry.
 func validHeader(k, v string) bool {
-	for _, c := range []byte(k) {
-		if c <= ' ' || c >= 0x7f || strings.IndexByte(`()<>@,;:\"/[]?={}`, c) >= 0 {
+	for _, c := range []byte(strings.ToLower(k)) {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' && c != '.' {
 			return false
 		}
 	}

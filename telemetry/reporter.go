@@ -81,9 +81,10 @@ func (r *reporter) trouble(signal string, err error) {
 		return
 	}
 	attrs := []any{slog.String("signal", signal), slog.String("error", cause(err))}
-	if lost := r.lostAttrs(); r.reports > 1 || len(lost) > 0 {
-		attrs = append(attrs, slog.Duration("for", time.Since(r.since).Round(time.Second)), slog.Group("lost", lost...))
+	if r.reports > 1 {
+		attrs = append(attrs, slog.Duration("for", time.Since(r.since).Round(time.Second)))
 	}
+	attrs = append(attrs, slog.Group("lost", r.lostAttrs()...))
 	r.diag.Warn("cannot deliver telemetry to "+r.endpoint, attrs...)
 }
 
