@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/genproto/googleapis/rpc/code"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
@@ -20,9 +19,9 @@ import (
 	"github.com/rpcscope/rpcscope/errors"
 	usersv1 "github.com/rpcscope/rpcscope/examples/gen/users/v1"
 	"github.com/rpcscope/rpcscope/examples/internal/env"
+	"github.com/rpcscope/rpcscope/examples/internal/observe"
 	"github.com/rpcscope/rpcscope/examples/internal/users"
 	"github.com/rpcscope/rpcscope/interceptors"
-	"github.com/rpcscope/rpcscope/propagation"
 	"github.com/rpcscope/rpcscope/telemetry"
 )
 
@@ -72,8 +71,8 @@ type client struct {
 	count           int
 	headers         metadata.MD
 
-	users              usersv1.UserServiceClient
-	requestID, traceID string // of the call
+	users usersv1.UserServiceClient
+	call  observe.IDs
 }
 
 type command func(context.Context, *client) error
@@ -164,7 +163,7 @@ func (c *client) run(ctx context.Context, run command) error {
 		interceptors.WithMeterProvider(tel.MeterProvider()),
 		interceptors.WithPropagator(tel.Propagator()),
 		interceptors.WithLogger(slog.New(tel.SlogHandler(diagnostics))),
-		interceptors.Interceptor(c.look),
+		interceptors.Interceptor(c.call.Look),
 	), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultCallOptions(grpc.WaitForReady(c.wait)))...)
 	if err != nil {
 		return err
@@ -172,15 +171,6 @@ func (c *client) run(ctx context.Context, run command) error {
 	defer conn.Close()
 	c.users = usersv1.NewUserServiceClient(conn)
 	return run(metadata.NewOutgoingContext(ctx, c.headers), c)
-}
-
-// look is an interceptor. It remembers by which ids a call can be found.
-func (c *client) look(ctx context.Context, _ *interceptors.Call, next interceptors.Next) error {
-	c.requestID = propagation.RequestID(ctx)
-	if sc := trace.SpanContextFromContext(ctx); sc.IsValid() {
-		c.traceID = sc.TraceID().String()
-	}
-	return next(ctx)
 }
 
 // bounded returns the context of a command that is to end.
@@ -211,9 +201,9 @@ func (c *client) tell(err error) {
 			fmt.Fprintf(c.stderr, "  %-9s %s\n", v.GetField(), v.GetDescription())
 		}
 	}
-	fmt.Fprintf(c.stderr, "  request   %s\n", c.requestID)
-	if c.traceID != "" {
-		fmt.Fprintf(c.stderr, "  trace     %s\n", c.traceID)
+	fmt.Fprintf(c.stderr, "  request   %s\n", c.call.Request)
+	if c.call.Trace != "" {
+		fmt.Fprintf(c.stderr, "  trace     %s\n", c.call.Trace)
 	}
 	if hint := hintFor(e); hint != "" {
 		fmt.Fprintln(c.stderr, " ", hint)

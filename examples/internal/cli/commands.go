@@ -82,7 +82,7 @@ func importFrom(path string) command {
 		if err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(c.stdout, "%d users imported\n", reply.GetImported())
+		_, err = fmt.Fprintf(c.stdout, "users imported: %d\n", reply.GetImported())
 		return err
 	}
 }

@@ -36,13 +36,17 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // start returns a service and a client connected to it through a pipe.
 func start(t *testing.T, faults fault.Injector) (*service.Service, usersv1.UserServiceClient) {
 	t.Helper()
-	s, err := store.Open(t.Context(), store.Config{})
+	return startObserved(t, faults, observe.By{TracerProvider: sdktrace.NewTracerProvider(), Logger: slog.New(slog.DiscardHandler)})
+}
+
+func startObserved(t *testing.T, faults fault.Injector, by observe.By) (*service.Service, usersv1.UserServiceClient) {
+	t.Helper()
+	s, err := store.Open(t.Context(), store.Config{TracerProvider: by.TracerProvider, MeterProvider: by.MeterProvider})
 	if err != nil {
 		t.Fatal(err)
 	}
 	svc := service.New(s, faults)
-	quiet := observe.By{TracerProvider: sdktrace.NewTracerProvider(), Logger: slog.New(slog.DiscardHandler)}
-	server := service.NewServer(svc, quiet, interceptors.WithoutLogging())
+	server := service.NewServer(svc, by)
 	pipe := bufconn.Listen(1 << 20)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(pipe) }()
@@ -53,7 +57,7 @@ func start(t *testing.T, faults fault.Injector) (*service.Service, usersv1.UserS
 			t.Error(err)
 		}
 	})
-	dial := append(interceptors.DialOptions(quiet.Client(interceptors.WithoutLogging())...),
+	dial := append(interceptors.DialOptions(by.Client()...),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return pipe.DialContext(ctx) }))
 	conn, err := grpc.NewClient("passthrough:///users", dial...)

@@ -18,10 +18,9 @@ const drain = 10 * time.Second
 
 // Dial returns a connection to the users service at address. This is what a client has to do for its observability: one
 // line.
-func Dial(address string, by observe.By, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
-	options := interceptors.DialOptions(by.Client()...)
-	options = append(options, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	return grpc.NewClient(address, append(options, opts...)...)
+func Dial(address string, by observe.By, opts ...interceptors.ClientOption) (*grpc.ClientConn, error) {
+	options := interceptors.DialOptions(by.Client(opts...)...)
+	return grpc.NewClient(address, append(options, grpc.WithTransportCredentials(insecure.NewCredentials()))...)
 }
 
 // Serve serves the web app in front of the users service at address on l, which it closes, until ctx is done.

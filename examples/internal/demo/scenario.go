@@ -1,0 +1,271 @@
+package demo
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/code"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/rpcscope/rpcscope/errors"
+	usersv1 "github.com/rpcscope/rpcscope/examples/gen/users/v1"
+	"github.com/rpcscope/rpcscope/examples/internal/fault"
+)
+
+// step is a request and what is to come of it.
+type step struct {
+	title string
+	run   func(context.Context, *system) outcome
+	want  string // code and reason, and how many users came back: "OK, 1 user"
+	tree  string // of its trace, see traced.tree
+	logs  int    // records with its trace id
+}
+
+// outcome is what the caller saw of a request.
+type outcome struct {
+	code, reason, message string
+	users                 int
+	request, trace        string // ids
+	err                   error  // that is no answer: nothing was compared
+}
+
+// String is what step.want is compared with.
+func (o outcome) String() string {
+	switch {
+	case o.err != nil:
+		return o.err.Error()
+	case o.code != "OK":
+		return strings.TrimSpace(o.code + " " + o.reason)
+	case o.users == 1:
+		return "OK, 1 user"
+	}
+	return fmt.Sprintf("OK, %d users", o.users)
+}
+
+const created = `users-web  POST /users/
+  users-web  users.v1.UserService/CreateUser
+    users-api  users.v1.UserService/CreateUser
+      users-api  BEGIN
+      users-api  SELECT users
+      users-api  INSERT users
+      users-api  COMMIT
+`
+
+var scenario = []step{
+	{
+		title: "POST /users/ creates Ada",
+		run:   post("Ada Lovelace", "ada@example.com", ""),
+		want:  "OK, 1 user", tree: created, logs: 3,
+	},
+	{
+		title: "POST /users/ with the same address again",
+		run:   post("Ada L.", "ADA@example.com", ""),
+		want:  "ALREADY_EXISTS USER_EMAIL_TAKEN",
+		tree: `users-web  POST /users/
+  users-web  users.v1.UserService/CreateUser
+    users-api  users.v1.UserService/CreateUser
+      users-api  BEGIN
+      users-api  SELECT users
+      users-api  ROLLBACK
+`, logs: 3,
+	},
+	{
+		title: "gRPC ImportUsers streams 250 users to the service",
+		run:   importMany(250),
+		want:  "OK, 250 users",
+		tree: `users-cli  users.v1.UserService/ImportUsers
+  users-api  users.v1.UserService/ImportUsers
+    users-api  BEGIN
+    users-api  SELECT users
+    users-api  INSERT users
+    users-api  COMMIT
+`, logs: 2,
+	},
+	{
+		title: "GET /users/ streams all of them back, a page of the database at a time",
+		run:   get("/users/"),
+		want:  "OK, 251 users",
+		tree: `users-web  GET /users/
+  users-web  users.v1.UserService/GetUsers
+    users-api  users.v1.UserService/GetUsers
+      users-api  SELECT users
+      users-api  SELECT users
+      users-api  SELECT users
+`, logs: 3,
+	},
+	{
+		title: "GET /users/?id=u-nobody",
+		run:   get("/users/?id=u-nobody"),
+		want:  "NOT_FOUND USER_NOT_FOUND",
+		tree: `users-web  GET /users/
+  users-web  users.v1.UserService/GetUsers
+    users-api  users.v1.UserService/GetUsers
+      users-api  SELECT users
+`, logs: 3,
+	},
+	{
+		title: "gRPC WatchUsers, a stream in both directions, sees Bob being created",
+		run:   watchOne("Bob", "bob@example.com"),
+		want:  "OK, 1 user",
+		tree: `users-cli  users.v1.UserService/WatchUsers
+  users-api  users.v1.UserService/WatchUsers
+`, logs: 2,
+	},
+	{
+		title: "POST /users/ whose handler panics: the stack is in span and log, the caller learns nothing of it",
+		run:   post("Eve", "eve@example.com", "panic"),
+		want:  "INTERNAL",
+		tree: `users-web  POST /users/
+  users-web  users.v1.UserService/CreateUser
+    users-api  users.v1.UserService/CreateUser
+`, logs: 3,
+	},
+	{
+		title: "gRPC GetUsers with 150 ms for a handler that takes 10 s",
+		run:   tooLate(150 * time.Millisecond),
+		want:  "DEADLINE_EXCEEDED",
+		tree: `users-cli  users.v1.UserService/GetUsers
+  users-api  users.v1.UserService/GetUsers
+`, logs: 2,
+	},
+}
+
+// post creates a user through the web app.
+func post(name, email, inject string) func(context.Context, *system) outcome {
+	return func(ctx context.Context, s *system) outcome {
+		body, err := json.Marshal(map[string]string{"name": name, "email": email})
+		if err != nil {
+			return outcome{err: err}
+		}
+		r, err := http.NewRequestWithContext(ctx, http.MethodPost, s.web+"/users/", strings.NewReader(string(body)))
+		if err != nil {
+			return outcome{err: err}
+		}
+		r.Header.Set("Content-Type", "application/json")
+		if inject != "" {
+			r.Header.Set(fault.Key, inject)
+		}
+		return fetch(r)
+	}
+}
+
+func get(path string) func(context.Context, *system) outcome {
+	return func(ctx context.Context, s *system) outcome {
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.web+path, nil)
+		if err != nil {
+			return outcome{err: err}
+		}
+		return fetch(r)
+	}
+}
+
+// fetch sends r and reads the lines of the answer: users, or an error.
+func fetch(r *http.Request) outcome {
+	response, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return outcome{err: err}
+	}
+	defer response.Body.Close()
+	o := outcome{code: "OK", request: response.Header.Get("X-Request-Id"), trace: response.Header.Get("X-Trace-Id")}
+	for lines := bufio.NewScanner(response.Body); lines.Scan(); {
+		var line struct {
+			ID    string
+			Error struct{ Code, Reason, Message string }
+		}
+		if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
+			return outcome{err: fmt.Errorf("%s answers %q: %w", r.URL, lines.Text(), err)}
+		}
+		if line.ID != "" {
+			o.users++
+		}
+		if line.Error.Code != "" {
+			o.code, o.reason, o.message = line.Error.Code, line.Error.Reason, line.Error.Message
+		}
+	}
+	if isOK := o.code == "OK"; isOK != (response.StatusCode < 400) {
+		o.err = fmt.Errorf("HTTP status %s and code %s do not agree", response.Status, o.code)
+	}
+	return o
+}
+
+// answered returns the outcome of a gRPC call.
+func answered(s *system, users int, err error) outcome {
+	_, reason := errors.Reason(err)
+	return outcome{
+		code: code.Code(errors.Code(err)).String(), reason: reason, message: errors.Message(err),
+		users: users, request: s.last.Request, trace: s.last.Trace,
+	}
+}
+
+func importMany(n int) func(context.Context, *system) outcome {
+	list := make([]*usersv1.NewUser, n)
+	for i := range list {
+		list[i] = &usersv1.NewUser{Name: fmt.Sprintf("Person %d", i+1), Email: fmt.Sprintf("person%d@example.com", i+1)}
+	}
+	return importUsers(list...)
+}
+
+func importUsers(list ...*usersv1.NewUser) func(context.Context, *system) outcome {
+	return func(ctx context.Context, s *system) outcome {
+		stream, err := s.client.ImportUsers(ctx)
+		if err != nil {
+			return answered(s, 0, err)
+		}
+		for _, user := range list {
+			if stream.Send(&usersv1.ImportUsersRequest{User: user}) != nil {
+				break // why, CloseAndRecv tells
+			}
+		}
+		reply, err := stream.CloseAndRecv()
+		return answered(s, int(reply.GetImported()), err)
+	}
+}
+
+func tooLate(deadline time.Duration) func(context.Context, *system) outcome {
+	return func(ctx context.Context, s *system) outcome {
+		ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(ctx, fault.Key, "delay=10s"), deadline)
+		defer cancel()
+		stream, err := s.client.GetUsers(ctx, &usersv1.GetUsersRequest{})
+		if err == nil {
+			_, err = stream.Recv()
+		}
+		return answered(s, 0, err)
+	}
+}
+
+// watchOne follows, creates a user through the web app, and ends once that user was seen.
+func watchOne(name, email string) func(context.Context, *system) outcome {
+	return func(ctx context.Context, s *system) outcome {
+		stream, err := s.client.WatchUsers(ctx)
+		if err != nil {
+			return answered(s, 0, err)
+		}
+		subscribe := &usersv1.WatchUsersRequest_Subscribe{Subscribe: &usersv1.WatchUsersRequest_Subscription{}}
+		sent := stream.Send(&usersv1.WatchUsersRequest{Message: subscribe})
+		if _, err := stream.Recv(); err != nil { // it is in force
+			return answered(s, 0, err)
+		}
+		if o := post(name, email, "")(ctx, s); o.String() != "OK, 1 user" {
+			return outcome{err: fmt.Errorf("creating %s: %v", name, o)}
+		}
+		seen, err := stream.Recv()
+		if got := seen.GetCreated().GetUser().GetEmail(); err == nil && got != email {
+			return outcome{err: fmt.Errorf("watching: saw %q, want %q", got, email)}
+		}
+		err = cmp.Or(err, sent, stream.CloseSend())
+		for err == nil {
+			_, err = stream.Recv()
+		}
+		if err == io.EOF {
+			err = nil
+		}
+		return answered(s, 1, err)
+	}
+}
