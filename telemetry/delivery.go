@@ -19,6 +19,9 @@ import (
 // errReported marks errors that have been counted and reported already.
 var errReported = errors.New("telemetry: not delivered")
 
+// errGivenUp is why an export was aborted: nothing but a shutdown cancels one.
+var errGivenUp = errors.New("no answer before the end of Shutdown")
+
 // pauseUnsupported is how long a signal rests that the back end does not take.
 const pauseUnsupported = 5 * time.Minute
 
@@ -65,6 +68,9 @@ func (d *delivery) send(ctx context.Context, n int, export func(context.Context)
 		d.counts.exported.Add(int64(n))
 		d.succeeded()
 		return nil
+	}
+	if ctx.Err() == context.Canceled && (errors.Is(err, context.Canceled) || status.Code(err) == codes.Canceled) {
+		err = errGivenUp
 	}
 	d.counts.failed.Add(int64(n))
 	if !unsupported(err) && !d.report.unasked() {

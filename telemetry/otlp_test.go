@@ -19,6 +19,7 @@ func setup(t *testing.T, env map[string]string, opts ...telemetry.Option) *telem
 		telemetry.WithoutGlobals(),
 		telemetry.WithLookupEnv(func(name string) (string, bool) { v, ok := env[name]; return v, ok }),
 		telemetry.WithServiceName("svc"),
+		telemetry.WithDiagnostics((&telemetry.DiagLog{}).Handler()),
 	}, opts...)
 	tel, err := telemetry.Setup(t.Context(), all...)
 	if err != nil {

@@ -35,8 +35,8 @@ type Mode int
 const (
 	OK          Mode = iota // takes everything
 	Refuse                  // nothing listens: connections are refused
-	Blackhole               // connections are made, and nothing is ever answered
-	Stall                   // requests are read and never answered
+	Blackhole               // connections are made, and nothing is ever answered; they break when the mode changes
+	Stall                   // requests are read and not answered; UNAVAILABLE, or 503, when the mode changes
 	Unavailable             // UNAVAILABLE, or 503
 	TracesOnly              // traces are taken; metrics and logs are UNIMPLEMENTED, or 404
 )
@@ -213,13 +213,16 @@ func (c *Collector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	mode, changed := c.state()
-	for mode == Stall {
-		select {
-		case <-changed:
-			mode, changed = c.state()
-		case <-r.Context().Done():
-			return
+	if mode == Stall {
+		for mode == Stall {
+			select {
+			case <-changed:
+				mode, changed = c.state()
+			case <-r.Context().Done():
+				return
+			}
 		}
+		mode = Unavailable // it took too long; its client may have given up
 	}
 	traces := strings.Contains(r.URL.Path, "trace")
 	switch {
@@ -470,19 +473,23 @@ type gatedConn struct {
 	closed chan struct{}
 }
 
-// pass waits until the collector is no black hole.
+// pass lets data through, unless the collector is a black hole: then it waits
+// until it no longer is, and the data is lost with the connection.
 func (g *gatedConn) pass() error {
-	for {
-		mode, changed := g.c.state()
-		if mode != Blackhole {
-			return nil
-		}
+	mode, changed := g.c.state()
+	if mode != Blackhole {
+		return nil
+	}
+	for mode == Blackhole {
 		select {
 		case <-changed:
+			mode, changed = g.c.state()
 		case <-g.closed:
 			return net.ErrClosed
 		}
 	}
+	_ = g.Close()
+	return net.ErrClosed
 }
 
 func (g *gatedConn) Read(b []byte) (int, error) {
