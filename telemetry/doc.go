@@ -28,7 +28,7 @@
 // The environment is read once and validated: a wrong number or name is
 // replaced by the default and reported ([Telemetry.Warnings]), an unusable
 // exporter is an error of [Setup] that turns off that exporter only. An empty
-// variable is an unset one.
+// variable is an unset one. ENVIRONMENT.md beside this file lists them all.
 //
 // An endpoint's scheme decides about TLS, for all signals alike: http is
 // plaintext, https is TLS. "host:port" without a scheme is plaintext on loopback

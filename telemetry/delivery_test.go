@@ -1,0 +1,166 @@
+package telemetry
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
+)
+
+func newTestDelivery(diag *DiagLog) (d *delivery, beginShutdown, giveUp func()) {
+	closing := make(chan struct{})
+	abort, cancel := context.WithCancel(context.Background())
+	return &delivery{signal: signalTraces, timeout: 10 * time.Second, report: newReporter(diag.diagnostics(), "http://c", false), closing: closing, abort: abort},
+		func() { close(closing) }, cancel
+}
+
+func throttled(t *testing.T, code codes.Code, delay time.Duration) error {
+	t.Helper()
+	s, err := status.New(code, "later").WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(delay)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.Err()
+}
+
+// Which errors are tried again, and when.
+func TestDeliveryRetries(t *testing.T) {
+	unavailable := status.Error(codes.Unavailable, "down")
+	httpStatus := func(code int, after time.Duration) error {
+		return &httpError{attemptReply: attemptReply{status: code, retryAfter: after}, err: errors.New(http.StatusText(code))}
+	}
+	tests := []struct {
+		name  string
+		errs  []error // of the attempts; then nil
+		tries int
+		took  time.Duration
+		ok    bool
+	}{
+		{"at once", nil, 1, 0, true},
+		{"twice in vain", []error{unavailable, unavailable}, 3, 1500 * time.Millisecond, true},
+		{"the back end names the time", []error{throttled(t, codes.ResourceExhausted, 4*time.Second)}, 2, 4 * time.Second, true},
+		{"no time named", []error{status.Error(codes.ResourceExhausted, "full")}, 1, 0, false},
+		{"never right", []error{status.Error(codes.InvalidArgument, "bad")}, 1, 0, false},
+		{"too late anyway", []error{throttled(t, codes.Unavailable, time.Minute)}, 1, 0, false},
+		{"HTTP 429", []error{httpStatus(429, 3*time.Second)}, 2, 3 * time.Second, true},
+		{"HTTP 503", []error{httpStatus(503, 0)}, 2, 500 * time.Millisecond, true},
+		{"HTTP 400", []error{httpStatus(400, 0)}, 1, 0, false},
+		{"network", []error{errors.New("connection reset")}, 2, 500 * time.Millisecond, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var diag DiagLog
+				d, _, _ := newTestDelivery(&diag)
+				start, tries := time.Now(), 0
+				err := d.send(t.Context(), 7, func(context.Context) error {
+					tries++
+					if tries <= len(tt.errs) {
+						return tt.errs[tries-1]
+					}
+					return nil
+				})
+				if (err == nil) != tt.ok || tries != tt.tries || time.Since(start) != tt.took {
+					t.Errorf("error %v, %d attempts, %s; want ok %t, %d, %s", err, tries, time.Since(start), tt.ok, tt.tries, tt.took)
+				}
+				exported, failed := d.counts.exported.Load(), d.counts.failed.Load()
+				if tt.ok && exported != 7 || !tt.ok && failed != 7 || exported+failed != 7 {
+					t.Errorf("%d exported, %d failed", exported, failed)
+				}
+			})
+		})
+	}
+}
+
+// A batch that nobody takes is given up after its time, also when attempts hang.
+func TestDeliveryGivesUp(t *testing.T) { // rule 33
+	for name, attempt := range map[string]func(context.Context) error{
+		"refused": func(context.Context) error { return status.Error(codes.Unavailable, "refused") },
+		"hangs":   func(ctx context.Context) error { <-ctx.Done(); return status.FromContextError(ctx.Err()).Err() },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			var diag DiagLog
+			d, _, _ := newTestDelivery(&diag)
+			start := time.Now()
+			if err := d.send(t.Context(), 1, attempt); err == nil {
+				t.Errorf("%s: no error", name)
+			}
+			if took := time.Since(start); took > d.timeout || took < d.timeout/2 {
+				t.Errorf("%s: given up after %s, want about %s", name, took, d.timeout)
+			}
+		})
+	}
+}
+
+// Shutdown does not wait for a back end that is down, but for one that has only
+// just failed; and not beyond its deadline for any.
+func TestDeliveryWhileShuttingDown(t *testing.T) { // rule 34
+	down := func(context.Context) error { return status.Error(codes.Unavailable, "down") }
+	synctest.Test(t, func(t *testing.T) {
+		var diag DiagLog
+		d, beginShutdown, giveUp := newTestDelivery(&diag)
+		beginShutdown()
+		start := time.Now()
+		_ = d.send(t.Context(), 1, down)
+		if took := time.Since(start); took != 0 {
+			t.Errorf("never up: waited %s", took)
+		}
+		d.succeeded()
+		time.AfterFunc(3*time.Second, giveUp)
+		start = time.Now()
+		_ = d.send(t.Context(), 1, down)
+		if took := time.Since(start); took != 3*time.Second {
+			t.Errorf("up until now: waited %s, want until Shutdown gave up", took)
+		}
+	})
+}
+
+// What the back end rejects of a batch counts as failed, and is said once.
+func TestPartialSuccess(t *testing.T) {
+	var diag DiagLog
+	d, _, _ := newTestDelivery(&diag)
+	for range 2 {
+		if err := d.send(t.Context(), 10, func(context.Context) error {
+			return errors.New("OTLP partial success: too old (4 spans rejected)")
+		}); err != nil {
+			t.Error(err)
+		}
+	}
+	if e, f := d.counts.exported.Load(), d.counts.failed.Load(); e != 12 || f != 8 {
+		t.Errorf("%d exported, %d failed; want 12, 8", e, f)
+	}
+	if got := diag.Lines("rejected some traces"); len(got) != 1 {
+		t.Errorf("reported %q", diag.Lines(""))
+	}
+}
+
+// An unsupported signal rests for five minutes, then is tried once more.
+func TestUnsupportedPauses(t *testing.T) { // rule 33
+	synctest.Test(t, func(t *testing.T) {
+		var diag DiagLog
+		d, _, _ := newTestDelivery(&diag)
+		tries := 0
+		start := time.Now()
+		for time.Since(start) < 12*time.Minute {
+			_ = d.send(t.Context(), 1, func(context.Context) error { tries++; return status.Error(codes.Unimplemented, "unknown service") })
+			time.Sleep(time.Second)
+		}
+		if tries != 3 || len(diag.Lines("")) != 1 || d.counts.lost.Load() != 0 {
+			t.Errorf("%d attempts, %d lost, reported:\n%s", tries, d.counts.lost.Load(), &diag)
+		}
+		time.Sleep(5 * time.Minute)
+		if err := d.send(t.Context(), 1, func(context.Context) error { return nil }); err != nil {
+			t.Error(err)
+		}
+		if state, _ := d.state(); state != StateOK {
+			t.Errorf("state is %s", state)
+		}
+	})
+}
