@@ -1,4 +1,5 @@
-// Package examples holds the users service: see README.md. Its code is in cmd and internal; gen is generated from proto.
+// Package examples holds the users service: README.md tells what it shows. The programs are in cmd, what they are made of
+// in internal; gen is generated from proto.
 package examples
 
 //go:generate go tool -modfile=../tools/buf/go.mod buf format --write

@@ -44,7 +44,9 @@ func run(args []string) error {
 		return err
 	}
 	if *check {
-		return ready(*listen)
+		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+		defer cancel()
+		return ready(ctx, *listen)
 	}
 
 	serve := func(ctx context.Context) error {
@@ -58,7 +60,7 @@ func run(args []string) error {
 }
 
 // ready returns nil if the web app that listens on address is ready.
-func ready(address string) error {
+func ready(ctx context.Context, address string) error {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
 		return err
@@ -66,8 +68,11 @@ func ready(address string) error {
 	if host == "" {
 		host = "localhost"
 	}
-	client := http.Client{Timeout: 3 * time.Second}
-	response, err := client.Get("http://" + net.JoinHostPort(host, port) + "/readyz")
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, port)+"/readyz", nil)
+	if err != nil {
+		return err
+	}
+	response, err := http.DefaultClient.Do(request)
 	if err != nil {
 		return err
 	}

@@ -147,7 +147,7 @@ func commandOf(words []string) (command, error) {
 
 // run connects and runs the command.
 func (c *client) run(ctx context.Context, run command) error {
-	diagnostics := slog.Handler(slog.DiscardHandler)
+	diagnostics := slog.DiscardHandler
 	if c.verbose {
 		diagnostics = slog.NewTextHandler(c.stderr, nil)
 	}

@@ -191,7 +191,9 @@ func TestWait(t *testing.T) {
 		t.Fatal(err)
 	}
 	nobody := l.Addr().String()
-	l.Close()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
 	if got := run(t.Context(), "", "-addr", nobody, "get"); got.code != 1 || !strings.Contains(got.errOut, "users: UNAVAILABLE: ") {
 		t.Errorf("nobody listens: %+v, want UNAVAILABLE at once", got)
 	}

@@ -51,6 +51,32 @@ func (s *system) methods(ctx context.Context) ([]*method, error) {
 	return slices.SortedFunc(maps.Values(found), func(a, b *method) int { return cmp.Compare(a.name, b.name) }), nil
 }
 
+// finishedMethods is methods once there are as many calls as wantCodes has, or after 2 s: the last call is counted a
+// little after its caller has the answer.
+func (s *system) finishedMethods(ctx context.Context) ([]*method, error) {
+	var want uint64
+	for _, codes := range wantCodes {
+		for _, n := range codes {
+			want += n
+		}
+	}
+	for timeout := time.After(2 * time.Second); ; {
+		methods, err := s.methods(ctx)
+		var calls uint64
+		for _, m := range methods {
+			calls += m.calls
+		}
+		if err != nil || calls >= want {
+			return methods, err
+		}
+		select {
+		case <-time.After(5 * time.Millisecond):
+		case <-timeout:
+			return methods, nil
+		}
+	}
+}
+
 func text(set attribute.Set, key attribute.Key) string {
 	v, _ := set.Value(key)
 	return v.AsString()
@@ -71,11 +97,11 @@ func (m *method) add(p metricdata.HistogramDataPoint[float64]) {
 	}
 }
 
-// outcomes returns the codes and how often each came.
-func (m *method) outcomes() string {
+// outcomes returns codes and how often each came as text.
+func outcomes(codes map[string]uint64) string {
 	var parts []string
-	for _, name := range slices.Sorted(maps.Keys(m.codes)) {
-		parts = append(parts, fmt.Sprintf("%s %d", name, m.codes[name]))
+	for _, name := range slices.Sorted(maps.Keys(codes)) {
+		parts = append(parts, fmt.Sprintf("%s %d", name, codes[name]))
 	}
 	return strings.Join(parts, ", ")
 }
@@ -102,7 +128,7 @@ func summarize(out io.Writer, methods []*method, elapsed time.Duration) error {
 	fmt.Fprintln(w, "method\tcalls\trate\tserver errors\tmean\tp95\tslowest\tcodes")
 	for _, m := range methods {
 		fmt.Fprintf(w, "%s\t%d\t%.1f/s\t%.0f %%\t%s\t%s\t%s\t%s\n", m.name, m.calls, float64(m.calls)/elapsed.Seconds(),
-			100*float64(m.serverFault)/float64(m.calls), seconds(m.seconds/float64(m.calls)), m.p95(), seconds(m.slowest), m.outcomes())
+			100*float64(m.serverFault)/float64(m.calls), seconds(m.seconds/float64(m.calls)), m.p95(), seconds(m.slowest), outcomes(m.codes))
 	}
 	return w.Flush()
 }

@@ -45,7 +45,7 @@ func serve(t *testing.T, cfg service.Config, opts ...telemetry.Option) (usersv1.
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { conn.Close() })
+	t.Cleanup(func() { _ = conn.Close() })
 	if err := service.Check(timeout(t), l.Addr().String()); err != nil {
 		t.Fatal(err)
 	}
@@ -157,10 +157,11 @@ func TestOneSpanPerCall(t *testing.T) {
 		t.Run(method, func(t *testing.T) {
 			r := telemetrytest.New(t)
 			tel := r.Telemetry()
-			_, client := startObserved(t, nil, observe.By{TracerProvider: tel.TracerProvider(), MeterProvider: tel.MeterProvider(), Propagator: tel.Propagator(), Logger: slog.New(tel.SlogHandler(nil))})
+			_, client, stop := startObserved(t, nil, observe.By{TracerProvider: tel.TracerProvider(), MeterProvider: tel.MeterProvider(), Propagator: tel.Propagator(), Logger: slog.New(tel.SlogHandler(nil))})
 			if err := call(client); err != nil {
 				t.Fatal(err)
 			}
+			stop()
 			spans := r.Spans().Named("users.v1.UserService/" + method)
 			client1, server1 := spans.Kind(trace.SpanKindClient).One(), spans.Kind(trace.SpanKindServer).One()
 			client1.Root()

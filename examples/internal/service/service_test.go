@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -36,10 +37,12 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // start returns a service and a client connected to it through a pipe.
 func start(t *testing.T, faults fault.Injector) (*service.Service, usersv1.UserServiceClient) {
 	t.Helper()
-	return startObserved(t, faults, observe.By{TracerProvider: sdktrace.NewTracerProvider(), Logger: slog.New(slog.DiscardHandler)})
+	svc, client, _ := startObserved(t, faults, observe.By{TracerProvider: sdktrace.NewTracerProvider(), Logger: slog.New(slog.DiscardHandler)})
+	return svc, client
 }
 
-func startObserved(t *testing.T, faults fault.Injector, by observe.By) (*service.Service, usersv1.UserServiceClient) {
+// startObserved is start with an observer. What it returns as well stops the server: all its calls have been recorded then.
+func startObserved(t *testing.T, faults fault.Injector, by observe.By) (*service.Service, usersv1.UserServiceClient, func()) {
 	t.Helper()
 	s, err := store.Open(t.Context(), store.Config{TracerProvider: by.TracerProvider, MeterProvider: by.MeterProvider})
 	if err != nil {
@@ -50,13 +53,14 @@ func startObserved(t *testing.T, faults fault.Injector, by observe.By) (*service
 	pipe := bufconn.Listen(1 << 20)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(pipe) }()
-	t.Cleanup(func() {
+	stop := sync.OnceFunc(func() {
 		svc.Stop()
 		server.Stop()
 		if err := errors.Join(<-served, s.Close()); err != nil {
 			t.Error(err)
 		}
 	})
+	t.Cleanup(stop)
 	dial := append(interceptors.DialOptions(by.Client()...),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return pipe.DialContext(ctx) }))
@@ -64,8 +68,8 @@ func startObserved(t *testing.T, faults fault.Injector, by observe.By) (*service
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { conn.Close() })
-	return svc, usersv1.NewUserServiceClient(conn)
+	t.Cleanup(func() { _ = conn.Close() })
+	return svc, usersv1.NewUserServiceClient(conn), stop
 }
 
 func timeout(t *testing.T) context.Context {

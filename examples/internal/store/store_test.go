@@ -179,7 +179,10 @@ func TestReaderHoldsNoLock(t *testing.T) {
 		if read != 151 {
 			t.Errorf("read %d users, want the one created meanwhile too: 151", read)
 		}
-		for range s.All(t.Context()) {
+		for _, err := range s.All(t.Context()) {
+			if err != nil {
+				t.Fatal(err)
+			}
 			break
 		}
 		if _, err := s.Create(t.Context(), person(1001)); err != nil {

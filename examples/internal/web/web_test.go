@@ -94,7 +94,15 @@ func serve(t *testing.T, run func(context.Context) error) context.CancelFunc {
 	return stop
 }
 
-func (s *system) do(method, path, body string, header ...string) *http.Response {
+// reply is a response whose body the end of the test closes.
+type reply struct {
+	StatusCode int
+	Status     string
+	Header     http.Header
+	Body       io.Reader
+}
+
+func (s *system) do(method, path, body string, header ...string) reply {
 	s.t.Helper()
 	r, err := http.NewRequestWithContext(s.t.Context(), method, s.url+path, strings.NewReader(body))
 	if err != nil {
@@ -110,12 +118,12 @@ func (s *system) do(method, path, body string, header ...string) *http.Response 
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.t.Cleanup(func() { response.Body.Close() })
-	return response
+	s.t.Cleanup(func() { _ = response.Body.Close() })
+	return reply{response.StatusCode, response.Status, response.Header, response.Body}
 }
 
 // lines returns the lines of a response, decoded.
-func lines(t *testing.T, response *http.Response) []map[string]any {
+func lines(t *testing.T, response reply) []map[string]any {
 	t.Helper()
 	var list []map[string]any
 	for in := json.NewDecoder(response.Body); ; {
@@ -246,7 +254,7 @@ func TestListFailsHalfway(t *testing.T) {
 }
 
 // events returns a function that returns the next event of a stream and its data.
-func events(t *testing.T, response *http.Response) func() (string, map[string]any) {
+func events(t *testing.T, response reply) func() (string, map[string]any) {
 	t.Helper()
 	if got := response.Header.Get("Content-Type"); got != "text/event-stream" {
 		t.Fatalf("Content-Type = %s %q, want text/event-stream", response.Status, got)
@@ -405,7 +413,9 @@ func TestFaultsSwitchedOff(t *testing.T) {
 
 func TestServeFails(t *testing.T) {
 	l := listen(t)
-	l.Close()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
 	if err := web.Serve(t.Context(), l, "localhost:1", web.Config{Observe: observe.By{Logger: slog.New(slog.DiscardHandler)}}); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("error = %v, want %v", err, net.ErrClosed)
 	}

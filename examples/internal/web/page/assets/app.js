@@ -43,8 +43,7 @@ function showRequest(method, path) {
   $('requests').prepend(item);
   while ($('requests').children.length > maxRequests) $('requests').lastChild.remove();
   const show = ({ status, took, error, requestId, traceId }) => {
-    item.className = error || status >= 500 || status === 0 ? 'bad' : status >= 400 ? 'warn' : 'good';
-    if (status >= 400 && status < 500) item.className = 'warn';
+    item.className = status >= 400 && status < 500 ? 'warn' : error || status >= 500 ? 'bad' : 'good';
     item.replaceChildren(
       element('span', 'status', status ? String(status) : status === 0 ? 'failed' : '…'),
       element('span', 'what', `${method} ${path}`),
@@ -104,10 +103,10 @@ async function errorOf(response) {
 
 // The users.
 
-const shown = new Map();
+const listed = new Map();
 
 function showUser(user, fresh) {
-  if (shown.has(user.id)) return;
+  if (listed.has(user.id)) return;
   const created = new Date(user.created);
   const time = element('time', '', created.toLocaleString(undefined, { dateStyle: 'medium', timeStyle: 'short' }));
   time.dateTime = user.created;
@@ -119,18 +118,18 @@ function showUser(user, fresh) {
     element('span', 'id', copyable(user.id, 'user id')),
     element('span', 'mail', user.email),
     time);
-  shown.set(user.id, item);
+  listed.set(user.id, item);
   $('users').prepend(item); // the newest is the first
   showCount();
 }
 
 function showCount() {
-  $('count').textContent = shown.size;
-  $('empty').hidden = shown.size > 0;
+  $('count').textContent = listed.size;
+  $('empty').hidden = listed.size > 0;
 }
 
 function forget() {
-  shown.clear();
+  listed.clear();
   $('users').replaceChildren();
   $('count').textContent = '0';
 }
@@ -213,7 +212,7 @@ $('add').addEventListener('submit', async (event) => {
 function showAddError(error) {
   showError('add-result', error);
   for (const { field, description } of error.fields ?? []) showViolation(field.replace('user.', ''), description);
-  if (error.reason === 'USER_EMAIL_TAKEN') showViolation('email', 'is taken');
+  if (error.reason === 'USER_EMAIL_TAKEN') showViolation('email', 'is taken by another user');
   document.querySelector('#add [aria-invalid="true"]')?.focus();
 }
 
