@@ -52,7 +52,7 @@ func TestBatcher(t *testing.T) {
 		if diff := cmp.Diff(want, e.got()); diff != "" {
 			t.Errorf("at once, -want +got:\n%s", diff)
 		}
-		time.Sleep(time.Second)
+		advance(time.Second)
 		synctest.Wait()
 		want = append(want, []int{6}) // the rest after the delay
 		if diff := cmp.Diff(want, e.got()); diff != "" {
@@ -119,7 +119,7 @@ func TestBatcherTimeout(t *testing.T) {
 		for i := range 6 {
 			b.put(i)
 		}
-		time.Sleep(testBatch.timeout + time.Millisecond)
+		advance(testBatch.timeout + time.Millisecond)
 		synctest.Wait()
 		if n := len(e.got()); n != 2 {
 			t.Errorf("%d exports began, want 2", n)

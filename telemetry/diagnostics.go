@@ -116,8 +116,8 @@ func (r *redactor) WithGroup(name string) slog.Handler {
 // Handle reports an error of the OpenTelemetry SDK, the same one at most once a
 // minute. It implements [otel.ErrorHandler].
 func (d *diagnostics) Handle(err error) {
-	if err == nil || errors.Is(err, errReported) {
-		return
+	if err == nil || errors.Is(err, errReported) || errors.Is(err, context.Canceled) {
+		return // reported already, or a collection that a shutdown interrupted
 	}
 	const known = 64 // different texts remembered
 	text := shorten(d.redact(err.Error()), 500)

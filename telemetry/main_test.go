@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 )
@@ -77,3 +78,6 @@ func (d *DiagLog) Handler() slog.Handler {
 func (d *DiagLog) diagnostics() *diagnostics {
 	return (&environment{lookup: func(string) (string, bool) { return "", false }}).newDiagnostics(d.Handler())
 }
+
+// advance lets d pass in a synctest bubble.
+func advance(d time.Duration) { <-time.After(d) }

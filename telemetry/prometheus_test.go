@@ -120,6 +120,9 @@ func TestPrometheusPortTaken(t *testing.T) { // rule 32
 	defer taken.Close()
 	addr := taken.Addr().String()
 	tel, err := Setup(t.Context(), WithoutGlobals(), quiet(nil).Option(), WithPrometheus(addr))
+	if err == nil {
+		t.Fatal("no error")
+	}
 	defer tel.Close()
 	ce, ok := errors.AsType[*ConfigError](err)
 	if !ok || ce.Source != "WithPrometheus" || ce.Value != addr || !strings.Contains(ce.Reason, "address already in use") {

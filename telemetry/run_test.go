@@ -108,8 +108,11 @@ func TestRunEndsOnSignal(t *testing.T) { // rule 35
 func TestRunSecondSignalKills(t *testing.T) { // rule 35
 	cmd, stdout, _ := child(t, "deaf")
 	readLine(t, stdout, "ready")
-	done := make(chan error, 1)
-	go func() { done <- cmd.Wait() }()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = cmd.Wait() // its state says more
+	}()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for { // the first one that arrives ends the context, the next the process

@@ -9,24 +9,23 @@ import (
 	"github.com/rpcscope/rpcscope/telemetry/telemetrytest"
 )
 
-// In a test, t is its parameter.
 func ExampleNew() {
-	var t *testing.T
+	_ = func(t *testing.T) { // func TestCheckout(t *testing.T)
+		rec := telemetrytest.New(t)
+		tracer := rec.Telemetry().TracerProvider().Tracer("example")
+		ctx, parent := tracer.Start(t.Context(), "checkout")
+		_, child := tracer.Start(ctx, "charge card")
+		child.SetAttributes(attribute.Int("cents", 1250))
+		child.SetStatus(codes.Error, "declined")
+		child.End()
+		parent.End()
 
-	rec := telemetrytest.New(t)
-	tracer := rec.Telemetry().TracerProvider().Tracer("example")
-	ctx, parent := tracer.Start(t.Context(), "checkout")
-	_, child := tracer.Start(ctx, "charge card")
-	child.SetAttributes(attribute.Int("cents", 1250))
-	child.SetStatus(codes.Error, "declined")
-	child.End()
-	parent.End()
-
-	rec.Spans().Named("charge card").One().
-		Has(attribute.Int("cents", 1250)).
-		Status(codes.Error).
-		ChildOf(rec.Spans().Named("checkout").One())
-	if want := "checkout internal\n  charge card internal error\n"; rec.Tree() != want {
-		t.Errorf("got %s, want %s", rec.Tree(), want)
+		rec.Spans().Named("charge card").One().
+			Has(attribute.Int("cents", 1250)).
+			Status(codes.Error).
+			ChildOf(rec.Spans().Named("checkout").One())
+		if want := "checkout internal\n  charge card internal error\n"; rec.Tree() != want {
+			t.Errorf("got %s, want %s", rec.Tree(), want)
+		}
 	}
 }

@@ -63,7 +63,7 @@ func failuresOf(t *testing.T, test func(tb testing.TB)) []string {
 	return fake.failures
 }
 
-func work(rec *Recorder, ctx context.Context) {
+func work(ctx context.Context, rec *Recorder) {
 	tracer := rec.Telemetry().TracerProvider().Tracer("t")
 	ctx, parent := tracer.Start(ctx, "parent", trace.WithSpanKind(trace.SpanKindClient))
 	_, child := tracer.Start(ctx, "child", trace.WithAttributes(attribute.String("k", "v"), attribute.Int("n", 1)))
@@ -85,7 +85,7 @@ func work(rec *Recorder, ctx context.Context) {
 
 func TestAssertionsPass(t *testing.T) {
 	rec := New(t)
-	work(rec, t.Context())
+	work(t.Context(), rec)
 	parent := rec.Spans().Kind(trace.SpanKindClient).One().Root().Status(otelcodes.Unset)
 	child := rec.Spans().Named("child").With(attribute.Int("n", 1)).One().
 		Has(attribute.String("k", "v")).
@@ -162,7 +162,7 @@ func TestAssertionsFail(t *testing.T) {
 			t.Parallel()
 			failures := failuresOf(t, func(tb testing.TB) {
 				rec := New(tb)
-				work(rec, context.Background())
+				work(context.Background(), rec)
 				tt.assert(rec)
 				tb.Errorf("went on")
 			})
@@ -222,7 +222,7 @@ func TestHermetic(t *testing.T) {
 	if otel.GetTracerProvider() != before {
 		t.Error("the global tracer provider was replaced")
 	}
-	work(rec, t.Context())
+	work(t.Context(), rec)
 	span := rec.Spans().Named("child").One()
 	if name, _ := span.Resource().Set().Value("service.name"); name.AsString() != "mine" {
 		t.Errorf("service.name is %s", name.AsString())
