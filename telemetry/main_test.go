@@ -16,10 +16,12 @@ func TestMain(m *testing.M) {
 	if runChild() { // see run_test.go
 		return
 	}
-	// What this machine's environment says is no part of a test.
-	for _, kv := range os.Environ() {
-		if name, _, _ := strings.Cut(kv, "="); strings.HasPrefix(name, "OTEL_") {
-			_ = os.Unsetenv(name)
+	if os.Getenv("TELEMETRY_TEST_SECRETS") == "" { // see secrets_test.go
+		// What this machine's environment says is no part of a test.
+		for _, kv := range os.Environ() {
+			if name, _, _ := strings.Cut(kv, "="); strings.HasPrefix(name, "OTEL_") {
+				_ = os.Unsetenv(name)
+			}
 		}
 	}
 	goleak.VerifyTestMain(m)
