@@ -10,6 +10,8 @@ import (
 	"github.com/rpcscope/rpcscope/propagation"
 )
 
+const baggageHeader = "baggage"
+
 // incoming reads a call's headers in place; gRPC has made their keys lower
 // case.
 type incoming metadata.MD
@@ -42,9 +44,11 @@ type outgoing struct {
 	app      metadata.MD // what the application sends; nil when nothing
 	set      []string    // key, value, key, value ...
 	inline   [8]string
+	changed  bool // app has been
 	target   string
 	method   string
 	external bool
+	foreign  bool // there is a propagator that is not ours
 }
 
 var (
@@ -73,8 +77,13 @@ func (c *outgoing) Values(key string) []string {
 	return c.app[key]
 }
 
+// Set sets key. A propagator that knows nothing of third parties does not get
+// baggage out to one.
 func (c *outgoing) Set(key, value string) {
 	key = strings.ToLower(key)
+	if c.external && key == baggageHeader {
+		return
+	}
 	for i := 0; i < len(c.set); i += 2 {
 		if c.set[i] == key {
 			c.set[i+1] = value
@@ -85,6 +94,26 @@ func (c *outgoing) Set(key, value string) {
 		c.set = c.inline[:0]
 	}
 	c.set = append(c.set, key, value)
+}
+
+// Delete removes what may not leave, also what an application that forwards its
+// caller's headers put there. Beside a foreign propagator ours has no say in
+// that, except towards a third party.
+func (c *outgoing) Delete(key string) {
+	if c.foreign && !c.external {
+		return
+	}
+	key = strings.ToLower(key)
+	if _, ok := c.app[key]; ok {
+		delete(c.app, key)
+		c.changed = true
+	}
+	for i := 0; i < len(c.set); i += 2 {
+		if c.set[i] == key {
+			c.set = append(c.set[:i], c.set[i+2:]...)
+			return
+		}
+	}
 }
 
 func (c *outgoing) Keys() []string {
@@ -102,10 +131,10 @@ func (c *outgoing) Keys() []string {
 
 // context returns ctx with the collected keys in its outgoing metadata.
 func (c *outgoing) context(ctx context.Context) context.Context {
-	if len(c.set) == 0 {
+	if len(c.set) == 0 && !c.changed {
 		return ctx
 	}
-	if len(c.app) == 0 {
+	if len(c.app) == 0 && !c.changed {
 		return metadata.AppendToOutgoingContext(ctx, c.set...)
 	}
 	for i := 0; i < len(c.set); i += 2 {

@@ -51,9 +51,7 @@ func (c *client) start(ctx context.Context, cc *grpc.ClientConn, fullMethod stri
 	// The application's own header comes before the context's id, and that
 	// before a new one (rule 19).
 	if md, ok := metadata.FromOutgoingContext(ctx); ok {
-		if ids := md[propagation.RequestIDHeader]; len(ids) == 1 && propagation.ValidRequestID(ids[0]) {
-			r.id = ids[0]
-		}
+		r.id = agreed(md[propagation.RequestIDHeader])
 	}
 	switch known := propagation.RequestID(ctx); {
 	case r.id != "" && r.id != known:
@@ -81,17 +79,30 @@ func (c *client) start(ctx context.Context, cc *grpc.ClientConn, fullMethod stri
 	return r
 }
 
+// agreed returns the one valid id that ids are, or nothing.
+func agreed(ids []string) string {
+	if len(ids) == 0 || !propagation.ValidRequestID(ids[0]) {
+		return ""
+	}
+	for _, id := range ids[1:] {
+		if id != ids[0] {
+			return ""
+		}
+	}
+	return ids[0]
+}
+
 // outgoing returns ctx with everything that travels with the call in its
 // metadata. It is applied to the context that the chain gives to each attempt,
 // so nothing is sent twice.
 func (r *rpc) outgoing(ctx context.Context) context.Context {
-	carrier := outgoing{target: r.call.target, method: r.call.FullMethod, external: r.e.external}
-	carrier.app, _ = metadata.FromOutgoingContext(ctx)
 	foreign, own := r.e.propagators()
+	carrier := outgoing{target: r.call.target, method: r.call.FullMethod, external: r.e.external, foreign: foreign != nil}
+	carrier.app, _ = metadata.FromOutgoingContext(ctx)
+	own.Inject(ctx, &carrier)
 	if foreign != nil {
 		foreign.Inject(ctx, &carrier)
 	}
-	own.Inject(ctx, &carrier)
 	return carrier.context(ctx)
 }
 
