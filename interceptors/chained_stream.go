@@ -93,7 +93,7 @@ func (s *chainedStream) run(ctx context.Context, chain []Interceptor) {
 			s.r.endWith(s.final)
 		}
 	}()
-	err := walk(chain, ctx, &s.r.call, s.next)
+	err := walk(ctx, chain, &s.r.call, s.next)
 	if err == nil && s.current() == nil {
 		err = errors.Internal(errors.New("interceptors: " + s.r.call.FullMethod + ": an interceptor returned nil without calling next: a stream cannot be answered without one"))
 	}

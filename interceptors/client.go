@@ -149,7 +149,7 @@ func (c *client) invoke(ctx context.Context, r *rpc, req, reply any, cc *grpc.Cl
 func (c *client) unaryChain(r *rpc, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts []grpc.CallOption) error {
 	call := &r.call
 	call.Request = req
-	err := walk(c.chain, r, call, func(ctx context.Context) error {
+	err := walk(r, c.chain, call, func(ctx context.Context) error {
 		if err := run(call.send, call.Request); err != nil {
 			return err
 		}

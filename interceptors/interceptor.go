@@ -38,7 +38,7 @@ func Chain(interceptors ...Interceptor) Interceptor {
 		return chain[0]
 	}
 	return func(ctx context.Context, call *Call, next Next) error {
-		return walk(chain, ctx, call, next)
+		return walk(ctx, chain, call, next)
 	}
 }
 
@@ -69,7 +69,7 @@ func compact(interceptors []Interceptor) []Interceptor {
 
 // walk runs the chain with last at its end. It costs one allocation for each
 // interceptor: the closure that its next is.
-func walk(chain []Interceptor, ctx context.Context, call *Call, last Next) error {
+func walk(ctx context.Context, chain []Interceptor, call *Call, last Next) error {
 	if len(chain) == 0 {
 		return last(ctx)
 	}
@@ -77,7 +77,7 @@ func walk(chain []Interceptor, ctx context.Context, call *Call, last Next) error
 	depth := call.depth
 	return chain[0](ctx, call, func(ctx context.Context) error {
 		call.enter(ctx, depth)
-		err := walk(chain[1:], ctx, call, last)
+		err := walk(ctx, chain[1:], call, last)
 		call.depth = depth
 		return err
 	})

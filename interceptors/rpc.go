@@ -229,13 +229,11 @@ func rootCause(err error) error {
 }
 
 // stackOf returns the stack of the innermost error that captured one.
-func stackOf(err error) string {
-	stack := ""
-	for ; err != nil; err = errors.Unwrap(err) {
-		if e, ok := err.(*errors.Error); ok {
-			if s := e.Stack(); s != "" {
-				stack = s
-			}
+func stackOf(err error) (stack string) {
+	var e *errors.Error
+	for ; errors.As(err, &e); err = e.Unwrap() {
+		if s := e.Stack(); s != "" {
+			stack = s
 		}
 	}
 	return stack

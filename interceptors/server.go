@@ -168,7 +168,7 @@ func (s *server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 
 func (s *server) unaryChain(ctx context.Context, call *Call, req any, handler grpc.UnaryHandler) (any, error) {
 	call.Request = req
-	err := walk(s.chain, ctx, call, func(ctx context.Context) error {
+	err := walk(ctx, s.chain, call, func(ctx context.Context) error {
 		if err := run(call.receive, call.Request); err != nil {
 			return err
 		}
@@ -206,7 +206,7 @@ func (s *server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerIn
 	if len(s.chain) == 0 {
 		err = handler(srv, ss)
 	} else {
-		err = walk(s.chain, ctx, &r.call, func(ctx context.Context) error {
+		err = walk(ctx, s.chain, &r.call, func(ctx context.Context) error {
 			wrapped := &serverStream{ServerStream: ss, ctx: ctx, call: &r.call}
 			if err := handler(srv, wrapped); err != nil {
 				return err
