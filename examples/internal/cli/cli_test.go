@@ -130,6 +130,21 @@ func TestImport(t *testing.T) {
 	}
 }
 
+// endless is a file whose lines are all wrong.
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return copy(p, "x,x\n"), nil }
+
+// The service refuses while the client is still sending: the client stops, and says why.
+func TestImportRefusedEarly(t *testing.T) {
+	address, _ := start(t)
+	var out, errOut bytes.Buffer
+	code := cli.Run(t.Context(), []string{"-addr", address, "-timeout", "20s", "import"}, endless{}, &out, &errOut)
+	if code != 1 || !strings.Contains(errOut.String(), "users: INVALID_ARGUMENT USER_INVALID: ") {
+		t.Errorf("exit code %d, %q, want 1 and USER_INVALID", code, &errOut)
+	}
+}
+
 func TestImportFile(t *testing.T) {
 	address, _ := start(t)
 	path := filepath.Join(t.TempDir(), "users.csv")
