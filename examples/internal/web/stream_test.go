@@ -23,7 +23,7 @@ import (
 type slow struct {
 	usersv1.UnimplementedUserServiceServer
 	more  chan struct{}
-	ended chan error // gets why the call ended
+	ended chan struct{} // is closed when the caller has gone
 }
 
 func (s slow) GetUsers(_ *usersv1.GetUsersRequest, stream grpc.ServerStreamingServer[usersv1.GetUsersResponse]) error {
@@ -34,7 +34,7 @@ func (s slow) GetUsers(_ *usersv1.GetUsersRequest, stream grpc.ServerStreamingSe
 	case <-s.more:
 		return stream.Send(&usersv1.GetUsersResponse{User: &usersv1.User{Id: "second"}})
 	case <-stream.Context().Done():
-		s.ended <- stream.Context().Err()
+		close(s.ended)
 		return stream.Context().Err()
 	}
 }
@@ -64,7 +64,8 @@ func before(t *testing.T, s slow) string {
 	return app.URL
 }
 
-func getLines(t *testing.T, ctx context.Context, url string) (*bufio.Scanner, func()) {
+// getLines returns the lines of the list as they arrive, until the end of the test.
+func getLines(t *testing.T, ctx context.Context, url string) *bufio.Scanner {
 	t.Helper()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/users/", nil)
 	if err != nil {
@@ -75,17 +76,17 @@ func getLines(t *testing.T, ctx context.Context, url string) (*bufio.Scanner, fu
 	if err != nil {
 		t.Fatal(err)
 	}
-	return bufio.NewScanner(response.Body), func() {
+	t.Cleanup(func() {
 		_ = response.Body.Close()
 		client.CloseIdleConnections()
-	}
+	})
+	return bufio.NewScanner(response.Body)
 }
 
 // A user is on its way to the browser before the next one is there.
 func TestListIsNotHeldBack(t *testing.T) {
-	s := slow{more: make(chan struct{}), ended: make(chan error, 1)}
-	lines, end := getLines(t, t.Context(), before(t, s))
-	defer end()
+	s := slow{more: make(chan struct{}), ended: make(chan struct{})}
+	lines := getLines(t, t.Context(), before(t, s))
 	for _, want := range []string{"first", "second"} {
 		if !lines.Scan() || !strings.Contains(lines.Text(), want) {
 			t.Fatalf("line %q, %v, want %s", lines.Text(), lines.Err(), want)
@@ -98,11 +99,10 @@ func TestListIsNotHeldBack(t *testing.T) {
 
 // The call to the service ends when the browser goes away.
 func TestListEndsWithBrowser(t *testing.T) {
-	s := slow{more: make(chan struct{}), ended: make(chan error, 1)}
+	s := slow{more: make(chan struct{}), ended: make(chan struct{})}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	lines, end := getLines(t, ctx, before(t, s))
-	defer end()
+	lines := getLines(t, ctx, before(t, s))
 	if !lines.Scan() {
 		t.Fatal(lines.Err())
 	}
