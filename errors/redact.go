@@ -11,7 +11,7 @@ const redacted = "[redacted]"
 var (
 	secretKeys   = []string{"authorization", "proxy-authorization", "cookie", "set-cookie", "token", "access_token", "refresh_token", "id_token", "api_key", "x-api-key", "password", "secret"}
 	secretWords  = []string{"bearer ", "basic ", "authorization", "cookie"}
-	credentials  = regexp.MustCompile(`(?i)\b(?:bearer|basic)\s+([\w.~+/=-]+)`)
+	credentials  = regexp.MustCompile(`(?i)\b(?:(?:bearer|basic)\s+)+([\w.~+/=-]+)`)
 	headerValues = regexp.MustCompile(`(?i)\bauthorization["']?\s*[:=]\s*["'\[]*(?:[a-z]+\s+)?([\w.~+/=-]+)`)
 	cookieValues = regexp.MustCompile(`(?i)\b(?:set-)?cookie["']?\s*[:=]\s*["'\[]*([\w-]+=[^\s,"'\]]+(?:;\s*[\w-]+(?:=[^\s;,"'\]]*)?)*)`)
 )
