@@ -31,6 +31,7 @@ const pauseUnsupported = 5 * time.Minute
 type delivery struct {
 	signal  string
 	timeout time.Duration // of one batch, attempts and waits together
+	once    bool          // the exporter retries by itself, if it does
 	report  *reporter
 	counts  counts
 	closing <-chan struct{} // closed when shutdown begins: a dead back end is not waited for
@@ -101,7 +102,7 @@ func (d *delivery) attempt(ctx context.Context, export func(context.Context) err
 			err = &httpError{attemptReply: *reply, err: err}
 		}
 		again, after := retryable(err)
-		if !again {
+		if !again || d.once {
 			return err
 		}
 		d.report.trying(d.signal, err)

@@ -2,6 +2,7 @@ package telemetry_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -24,3 +25,13 @@ func (e *blockingExporter) ExportSpans(ctx context.Context, _ []sdktrace.ReadOnl
 }
 
 func (*blockingExporter) Shutdown(context.Context) error { return nil }
+
+// failingExporter fails at once.
+type failingExporter struct{ calls int }
+
+func (e *failingExporter) ExportSpans(context.Context, []sdktrace.ReadOnlySpan) error {
+	e.calls++
+	return errors.New("disk full")
+}
+
+func (*failingExporter) Shutdown(context.Context) error { return nil }

@@ -30,12 +30,12 @@ func TestMain(m *testing.M) {
 // Env is an environment for WithLookupEnv.
 type Env map[string]string
 
-func (e Env) Option() Option {
-	return WithLookupEnv(func(name string) (string, bool) {
-		v, ok := e[name]
-		return v, ok
-	})
+func (e Env) lookup(name string) (string, bool) {
+	v, ok := e[name]
+	return v, ok
 }
+
+func (e Env) Option() Option { return WithLookupEnv(e.lookup) }
 
 // DiagLog collects diagnostics.
 type DiagLog struct {
@@ -78,7 +78,7 @@ func (d *DiagLog) Handler() slog.Handler {
 
 // testDiagnostics are diagnostics that go to the log.
 func (d *DiagLog) diagnostics() *diagnostics {
-	return (&environment{lookup: func(string) (string, bool) { return "", false }}).newDiagnostics(d.Handler())
+	return (&environment{lookup: Env{}.lookup}).newDiagnostics(d.Handler())
 }
 
 // advance lets d pass in a synctest bubble.

@@ -198,7 +198,8 @@ func WithSpanProcessor(p sdktrace.SpanProcessor) Option {
 }
 
 // WithSpanExporter adds a span exporter, beside the configured ones, behind the
-// same bounded queue and with the same reporting. nil is skipped.
+// same bounded queue and with the same reporting. Its exports are called one at
+// a time, and once for each batch: retrying is its own business. nil is skipped.
 func WithSpanExporter(e sdktrace.SpanExporter) Option {
 	return optionFunc(func(o *options) {
 		if e != nil {

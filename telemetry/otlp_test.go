@@ -2,11 +2,14 @@ package telemetry_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	metricspb "go.opentelemetry.io/proto/otlp/metrics/v1"
 
 	"github.com/rpcscope/rpcscope/telemetry"
 	"github.com/rpcscope/rpcscope/telemetry/telemetrytest"
@@ -106,5 +109,51 @@ func TestShutdownFlushes(t *testing.T) {
 	}
 	if err := tel.Shutdown(t.Context()); err != nil {
 		t.Errorf("a second Shutdown: %v", err)
+	}
+}
+
+// Exponential histograms over OTLP, views, and signals that are off.
+func TestMetricOptions(t *testing.T) { // rule 37
+	c := telemetrytest.NewCollector(t, telemetrytest.OK)
+	drop := sdkmetric.NewView(sdkmetric.Instrument{Name: "unwanted"}, sdkmetric.Stream{Aggregation: sdkmetric.AggregationDrop{}})
+	tel := setup(t, map[string]string{"OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": "delta"}, telemetry.WithEndpoint(c.Endpoint()),
+		telemetry.WithExponentialHistograms(), telemetry.WithView(drop), telemetry.WithoutTraces(), telemetry.WithoutLogs())
+	meter := tel.MeterProvider().Meter("test")
+	for _, name := range []string{"wanted", "unwanted"} {
+		h, err := meter.Float64Histogram(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.Record(t.Context(), 1)
+	}
+	emit(t, tel)
+	if err := tel.Close(); err != nil {
+		t.Fatal(err)
+	}
+	exponential := c.WaitForMetric("wanted").GetExponentialHistogram()
+	if len(exponential.GetDataPoints()) != 1 || exponential.GetAggregationTemporality() != metricspb.AggregationTemporality_AGGREGATION_TEMPORALITY_DELTA {
+		t.Errorf("got %v", exponential)
+	}
+	c.WaitForMetric("go.goroutine.count")
+	for _, m := range c.Metrics() {
+		if m.GetName() == "unwanted" {
+			t.Error("the view does not hold")
+		}
+	}
+	if len(c.Spans())+len(c.Logs()) != 0 {
+		t.Errorf("received %d spans and %d log records though both are off", len(c.Spans()), len(c.Logs()))
+	}
+}
+
+// An exporter of the user's is called once for each batch; its failures count.
+func TestSpanExporterIsNotRetried(t *testing.T) {
+	e := &failingExporter{}
+	tel := setup(t, map[string]string{"OTEL_TRACES_EXPORTER": "none"}, telemetry.WithSpanExporter(e), telemetry.WithoutMetrics(), telemetry.WithoutLogs())
+	emit(t, tel)
+	if err := tel.ForceFlush(t.Context()); !errors.Is(err, telemetry.ErrDataLost) {
+		t.Errorf("ForceFlush: %v", err)
+	}
+	if st := tel.Stats().Traces; e.calls != 1 || st.Failed != 1 || st.State != telemetry.StateFailing || st.LastError.Error() != "disk full" {
+		t.Errorf("%d calls; stats are %+v", e.calls, st)
 	}
 }

@@ -68,7 +68,7 @@ func TestContainerAttributes(t *testing.T) { // rule 36
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			attrs := containerAttributes(tt.files, func(name string) (string, bool) { v, ok := tt.env[name]; return v, ok })
+			attrs := containerAttributes(tt.files, tt.env.lookup)
 			set := attribute.NewSet(attrs...)
 			if got := set.Encoded(attribute.DefaultEncoder()); got != tt.want {
 				t.Errorf("got %s, want %s", got, tt.want)
@@ -125,7 +125,7 @@ func TestResource(t *testing.T) { // rules 31, 36
 // Detectors that fail or hang cost what they would have found, and 2 seconds.
 func TestDetectors(t *testing.T) { // rule 36
 	synctest.Test(t, func(t *testing.T) {
-		e := &environment{lookup: func(string) (string, bool) { return "", false }}
+		e := &environment{lookup: Env{}.lookup}
 		start := time.Now()
 		release := make(chan struct{})
 		got := e.detect(t.Context(), []resource.Detector{

@@ -326,3 +326,23 @@ func TestHandleIsAlwaysUsable(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestSamplers(t *testing.T) { // rule 31
+	for kind, want := range map[string]sdktrace.Sampler{
+		"always_on":                sdktrace.AlwaysSample(),
+		"ALWAYS_OFF":               sdktrace.NeverSample(),
+		"traceidratio":             sdktrace.TraceIDRatioBased(0.25),
+		"parentbased_always_on":    sdktrace.ParentBased(sdktrace.AlwaysSample()),
+		"parentbased_always_off":   sdktrace.ParentBased(sdktrace.NeverSample()),
+		"parentbased_traceidratio": sdktrace.ParentBased(sdktrace.TraceIDRatioBased(0.25)),
+	} {
+		e := &environment{lookup: Env{"OTEL_TRACES_SAMPLER": kind, "OTEL_TRACES_SAMPLER_ARG": "0.25"}.lookup}
+		if got := e.sampler(newOptions([]Option{WithSampler(sdktrace.NeverSample())})); got.Description() != want.Description() || len(e.warnings) > 0 {
+			t.Errorf("%s: got %s, want %s; warnings %q", kind, got.Description(), want.Description(), e.warnings)
+		}
+	}
+	o := newOptions([]Option{WithSampleRatio(0.5), WithSampler(sdktrace.NeverSample()), nil})
+	if got := (&environment{lookup: Env{}.lookup}).sampler(o); got != sdktrace.NeverSample() {
+		t.Errorf("WithSampler: got %s", got.Description())
+	}
+}

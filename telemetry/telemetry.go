@@ -244,6 +244,7 @@ func (c *core) buildTraces(ctx context.Context, env *environment) error {
 	}
 	for _, e := range o.spanExporters {
 		d := c.delivery(signalTraces, customExporter("WithSpanExporter", batch))
+		d.once = true
 		p := newSpanProcessor(batch, e, d, queueFull)
 		s.queues, processors = append(s.queues, p), append(processors, p)
 	}
