@@ -283,8 +283,14 @@ func (h *harness) metric(name string) metricdata.Aggregation {
 }
 
 // counts returns how many calls were counted in a histogram or counter, by the
-// value of a key.
+// value of a key, once no call is in flight.
 func (h *harness) counts(name string, key attribute.Key) map[string]int64 {
+	h.t.Helper()
+	h.idle()
+	return h.tally(name, key)
+}
+
+func (h *harness) tally(name string, key attribute.Key) map[string]int64 {
 	h.t.Helper()
 	got := map[string]int64{}
 	value := func(set attribute.Set) string {
@@ -308,7 +314,7 @@ func (h *harness) idle() {
 	h.t.Helper()
 	for _, name := range []string{"rpcscope.server.active_calls", "rpcscope.client.active_calls"} {
 		h.eventually(name+" to return to zero", func() bool {
-			for _, n := range h.counts(name, "rpc.method") {
+			for _, n := range h.tally(name, "rpc.method") {
 				if n != 0 {
 					return false
 				}
