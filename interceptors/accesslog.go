@@ -41,7 +41,7 @@ func (r *rpc) log(code codes.Code, elapsed time.Duration, err error, extra []att
 		slog.String(logRequestID, r.id),
 	)
 	ctx := r.call.ctx
-	if r.span != nil && trace.SpanFromContext(ctx) != r.span {
+	if r.span != nil && !trace.SpanContextFromContext(ctx).Equal(r.span.SpanContext()) {
 		ctx = trace.ContextWithSpan(ctx, r.span) // an interceptor made a span of its own
 	}
 	if sc := trace.SpanContextFromContext(ctx); sc.IsValid() {

@@ -161,8 +161,8 @@ func (c *Call) Target() string { return c.target }
 // Start returns when the call began.
 func (c *Call) Start() time.Time { return c.start }
 
-// Sent returns how many messages this side has sent so far. It is safe for
-// concurrent use.
+// Sent returns how many messages this side has sent so far, which is to say
+// handed to gRPC. It is safe for concurrent use.
 func (c *Call) Sent() int64 { return c.sent.Load() }
 
 // Received returns how many messages this side has received so far. It is safe

@@ -137,11 +137,13 @@ func (c *client) unary(ctx context.Context, fullMethod string, req, reply any, c
 var errPanicked = errors.New("interceptors: left by a panic or runtime.Goexit")
 
 func (c *client) invoke(ctx context.Context, r *rpc, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts []grpc.CallOption) error {
+	if ctx.Err() == nil {
+		r.call.sent.Store(1)
+	}
 	err := invoker(r.outgoing(ctx), r.call.FullMethod, req, reply, cc, opts...)
 	if err != nil {
 		return c.converter.FromRPC(ctx, err)
 	}
-	r.call.sent.Store(1)
 	r.call.received.Store(1)
 	return nil
 }

@@ -8,9 +8,12 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"go.opentelemetry.io/otel"
 	otelcodes "go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	testpb "google.golang.org/grpc/interop/grpc_testing"
@@ -584,6 +587,43 @@ func TestWithout(t *testing.T) {
 	}
 	if got := h.logs.String(); got != "" {
 		t.Errorf("logged %s", got)
+	}
+}
+
+// Without an SDK the suite does everything but record, whatever kind of no-op
+// span the API hands out, and never ends a span that is not its own.
+func TestNoSDK(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		tp   trace.TracerProvider
+	}{{"noop", noop.NewTracerProvider()}, {"global", otel.GetTracerProvider()}} {
+		for _, chained := range []bool{false, true} {
+			for _, kind := range kinds {
+				t.Run(test.name+"/"+name(kind, chained), func(t *testing.T) {
+					add := chain(chained)
+					h := start(t, &stub{}, func(h *harness) {
+						o := interceptors.WithTracerProvider(test.tp)
+						h.servers, h.clients = append(h.servers, o), append(h.clients, o)
+						if add != nil {
+							add(h)
+						}
+					})
+					ctx, caller := h.tp.Tracer("test").Start(h.ctx(), "caller")
+					if err := h.call(ctx, kind); err != nil {
+						t.Fatal(err)
+					}
+					h.idle()
+					if got := h.spans.Ended(); len(got) != 0 {
+						t.Errorf("a span of the caller's was ended: %v", names(got))
+					}
+					if got := len(caller.(sdktrace.ReadOnlySpan).Attributes()); got != 0 {
+						t.Errorf("%d attributes on the caller's span, want none", got)
+					}
+					caller.End()
+					h.eventually("two records", func() bool { return len(h.logs.records(t)) == 2 })
+				})
+			}
+		}
 	}
 }
 

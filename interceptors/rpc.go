@@ -154,14 +154,15 @@ func (r *rpc) end(code codes.Code, message string, err error) {
 		r.span.SetAttributes(ended.span...)
 		r.span.SetAttributes(extra...)
 	}
-	if r.span != nil {
-		r.span.End()
-	}
 	r.e.duration.Record(r, elapsed.Seconds(), ended.record...)
 	if code != codes.OK {
 		r.countFailure(ended, err)
 	}
 	r.e.active.Add(r, -1, r.m.add...)
+	if r.span != nil {
+		// Last, so that who sees the span end finds the call in the metrics.
+		r.span.End()
+	}
 }
 
 // attributes are those of this one call, for its span and its access log.
