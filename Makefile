@@ -24,6 +24,12 @@ define tree
 index=$$(mktemp); rm -f $$index; GIT_INDEX_FILE=$$index git add -A && GIT_INDEX_FILE=$$index git write-tree; rm -f $$index
 endef
 
+# Builds packages $(1) of the examples into .bin.
+define build
+echo "==> building the examples (the first time: downloads the modules and compiles them, about 3 minutes on two cores)"; \
+mkdir -p $(BIN) && cd examples && $(GO) build -o ../$(BIN)/ $(1)
+endef
+
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -32,16 +38,19 @@ help: ## List the targets
 
 .PHONY: build-examples
 build-examples: ## Build the example programs into .bin
-	@echo "==> building the examples (the first time: downloads the modules and compiles them, about 3 minutes on two cores)"
-	@mkdir -p $(BIN)
-	@cd examples && $(GO) build -o ../$(BIN)/ ./cmd/...
+	@$(call build,./cmd/...)
+
+# The demo is one program, and the first thing that a new user waits for.
+.PHONY: build-demo
+build-demo:
+	@$(call build,./cmd/demo)
 
 .PHONY: demo
-demo: build-examples ## Show one request from a web page through gRPC into a database as one trace; ends by itself
+demo: build-demo ## Show one request from a web page through gRPC into a database as one trace; ends by itself
 	@$(BIN)/demo
 
 .PHONY: run
-run: build-examples ## Start the users service and the web page and keep them serving until Ctrl-C
+run: build-demo ## Start the users service and the web page and keep them serving until Ctrl-C
 	@$(BIN)/demo -serve
 
 .PHONY: test
