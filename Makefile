@@ -26,7 +26,7 @@ endef
 
 # Builds packages $(1) of the examples into .bin.
 define build
-echo "==> building the examples (the first time: downloads the modules and compiles them, about 3 minutes on two cores)"; \
+echo "==> building the examples (the first time: downloads the modules and compiles them, about 2 minutes on two cores)"; \
 mkdir -p $(BIN) && cd examples && $(GO) build -o ../$(BIN)/ $(1)
 endef
 
@@ -55,7 +55,7 @@ run: build-demo ## Start the users service and the web page and keep them servin
 
 .PHONY: test
 test: ## Vet and test every module
-	@echo "==> testing $(CODE) (the first time: downloads the modules and compiles them, about 10 minutes on two cores)"
+	@echo "==> testing $(CODE) (the first time: downloads the modules and compiles them, 5 to 8 minutes on two cores)"
 	@$(call each,$(CODE),$(GO) vet ./... && $(GO) test ./...)
 
 .PHONY: race
