@@ -279,8 +279,8 @@ func (c *Converter) FromRPC(ctx context.Context, err error) error {
 		e = &Error{code: code, message: defaultText(code)}
 	}
 	e.remote, e.over, e.cause = true, true, err
-	if code := codeOf(ctx); code == e.code {
-		e.cause = &callError{error: err, context: ctx.Err()}
+	if codeOf(ctx) == e.code {
+		e.cause = &callError{error: err, code: e.code}
 	}
 	return e
 }
@@ -288,10 +288,15 @@ func (c *Converter) FromRPC(ctx context.Context, err error) error {
 // callError is the error of a call that ended with its context.
 type callError struct {
 	error
-	context error
+	code codes.Code
 }
 
-func (e *callError) Unwrap() []error { return []error{e.error, e.context} }
+func (e *callError) Unwrap() []error {
+	if e.code == codes.Canceled {
+		return []error{e.error, context.Canceled}
+	}
+	return []error{e.error, context.DeadlineExceeded}
+}
 
 func has(details []*anypb.Any, name string) bool {
 	return slices.ContainsFunc(details, func(p *anypb.Any) bool { return string(p.MessageName()) == name })

@@ -2,6 +2,7 @@ package errors
 
 import (
 	"context"
+	"time"
 
 	"google.golang.org/grpc/codes"
 )
@@ -56,10 +57,18 @@ func Forward(err error) error {
 	return forwarded
 }
 
-// codeOf is the code of a context that is done, else OK.
+// codeOf is the code of a context that is done, else OK. A context is done when
+// its deadline has passed: the peer that has the same deadline may be heard of
+// before the timer here has run.
 func codeOf(ctx context.Context) codes.Code {
-	if ctx == nil || ctx.Err() == nil {
+	if ctx == nil {
 		return codes.OK
 	}
-	return mapContext(ctx.Err())
+	if err := ctx.Err(); err != nil {
+		return mapContext(err)
+	}
+	if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
+		return codes.DeadlineExceeded
+	}
+	return codes.OK
 }

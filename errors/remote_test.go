@@ -221,6 +221,12 @@ func TestFromRPC(t *testing.T) {
 			}
 		}
 	})
+	t.Run("own deadline, before the timer has run", func(t *testing.T) {
+		got := c.FromRPC(pastDeadline{t.Context()}, status.Error(codes.DeadlineExceeded, "stream terminated"))
+		if !errors.Is(got, context.DeadlineExceeded) {
+			t.Errorf("got %v, want context.DeadlineExceeded", got)
+		}
+	})
 	t.Run("their deadline", func(t *testing.T) {
 		got := over(t, c, "Unary", context.DeadlineExceeded)
 		if errors.Code(got) != codes.DeadlineExceeded || errors.Is(got, context.DeadlineExceeded) {
@@ -228,3 +234,9 @@ func TestFromRPC(t *testing.T) {
 		}
 	})
 }
+
+// A pastDeadline is a context whose deadline has passed and whose timer has not
+// run yet.
+type pastDeadline struct{ context.Context }
+
+func (pastDeadline) Deadline() (time.Time, bool) { return time.Unix(0, 0), true }
