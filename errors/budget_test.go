@@ -15,8 +15,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/rpcscope/rpcscope/errors"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	spb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -207,6 +209,24 @@ func TestRule15BudgetOfStatus(t *testing.T) {
 		if got.Code() != codes.Aborted || domain != "d" || reason != "R" || d != time.Second || len(got.Message()) != wantText || len(got.Details()) != 2 {
 			t.Errorf("limit %d: got %v %q %q %v, message of %d, details %v", limit, got.Code(), domain, reason, d, len(got.Message()), detailNames(got))
 		}
+	}
+}
+
+// Fields that this program does not know are left out of what remains.
+func TestRule15UnknownFields(t *testing.T) {
+	unknown := protowire.AppendBytes(protowire.AppendTag(nil, 999, protowire.BytesType), make([]byte, 9000))
+	details := packAll(t, &errdetails.ErrorInfo{Domain: "d", Reason: "R"}, &errdetails.RetryInfo{RetryDelay: durationpb.New(time.Second)},
+		&errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: "f"}, {Field: "g"}, {Field: strings.Repeat("x", 9000)}}})
+	for _, p := range details {
+		p.Value = append(p.Value, unknown...)
+	}
+	got := errors.NewConverter().Status(t.Context(), status.ErrorProto(&spb.Status{Code: 9, Message: "m", Details: details}))
+	want := &spb.Status{Code: 9, Message: "m", Details: packAll(t,
+		&errdetails.ErrorInfo{Domain: "d", Reason: "R", Metadata: map[string]string{"truncated": "true"}},
+		&errdetails.RetryInfo{RetryDelay: durationpb.New(time.Second)},
+		&errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: "f"}, {Field: "g"}}})}
+	if diff := cmp.Diff(want, got.Proto(), protocmp.Transform()); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
 	}
 }
 

@@ -129,6 +129,15 @@ func TestMapperKeepsIdentityAndCause(t *testing.T) {
 	}
 }
 
+// What a mapper wraps around the error is not said twice.
+func TestMapperWraps(t *testing.T) {
+	plain := errors.New("x")
+	c := errors.NewConverter(errors.WithMapper(func(err error) *errors.Error { return errors.Internal(fmt.Errorf("mapped: %w", err)) }))
+	if got, want := c.Convert(t.Context(), plain).Error(), "Internal: mapped: x"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 func TestWithoutDefaultMappers(t *testing.T) {
 	c := errors.NewConverter(errors.WithoutDefaultMappers(), errors.WithMapper(ownMapper))
 	if got := c.Convert(t.Context(), sql.ErrNoRows).Code(); got != codes.Unknown {
@@ -253,7 +262,7 @@ func TestRule16Oddities(t *testing.T) {
 
 // Rule 16: the end of a stream is not an error.
 func TestRule16EOFUntouched(t *testing.T) {
-	if got := errors.NewConverter().FromRPC(t.Context(), io.EOF); got != io.EOF { //nolint:errorlint // It must be the very error.
+	if got := errors.NewConverter().FromRPC(t.Context(), io.EOF); got != io.EOF {
 		t.Errorf("got %v, want io.EOF itself", got)
 	}
 	for _, kind := range kinds {
@@ -292,7 +301,7 @@ func TestNilIsSafe(t *testing.T) {
 	if got := errors.Code(c.FromRPC(t.Context(), status.Error(codes.Aborted, ""))); got != codes.Aborted {
 		t.Errorf("nil Converter: got %v, want Aborted", got)
 	}
-	if err := errors.Wrap(io.EOF, nil); err != io.EOF { //nolint:errorlint // It must be the very error.
+	if err := errors.Wrap(io.EOF, nil); err != io.EOF {
 		t.Errorf("Wrap as nil: got %v, want the error itself", err)
 	}
 }

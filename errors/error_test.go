@@ -54,7 +54,7 @@ func TestDefinePanicsOnOK(t *testing.T) {
 			t.Errorf("got %v, want %v", got, want)
 		}
 	}()
-	errors.Define(codes.OK, "d", "R", "")
+	_ = errors.Define(codes.OK, "d", "R", "")
 }
 
 func TestPlaceholders(t *testing.T) {
@@ -118,8 +118,9 @@ func TestCopyOnWrite(t *testing.T) {
 		}
 		return names
 	}
+	base = base.WithField("b", "", "").WithField("c", "", "") // an append makes room for a fourth
 	left, right := base.WithField("left", "", ""), base.WithField("right", "", "")
-	if diff := cmp.Diff([][]string{{"a", "left"}, {"a", "right"}}, [][]string{fields(left), fields(right)}); diff != "" {
+	if diff := cmp.Diff([][]string{{"a", "b", "c", "left"}, {"a", "b", "c", "right"}}, [][]string{fields(left), fields(right)}); diff != "" {
 		t.Errorf("two copies share memory: -want +got:\n%s", diff)
 	}
 }
@@ -247,6 +248,9 @@ func TestRule29Secrets(t *testing.T) {
 				t.Errorf("%s of %q: got %q", where, text, got)
 			}
 		}
+	}
+	if got := errors.Unauthenticated("bearer abcdefghijklmnop").Message(); got != "bearer [redacted]" {
+		t.Errorf("a credential of letters: got %q", got)
 	}
 	for _, text := range []string{
 		"Bearer token expired", "bearer token.", "authorization: missing", "authorization: role admin is missing", "no cookie: none was sent",

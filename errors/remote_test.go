@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/testing/protocmp"
+	"google.golang.org/protobuf/types/known/durationpb"
 )
 
 // remote is an error as a call to another service gives it.
@@ -119,8 +120,12 @@ func TestRule17ForwardAndPass(t *testing.T) {
 			t.Errorf("%s: is another error now: %v", name, got)
 		}
 	}
+	wrapped := fmt.Errorf("private: %w", err)
+	if got := errors.Forward(wrapped); !errors.Is(got, wrapped) || got.Error() != wrapped.Error() {
+		t.Errorf("Forward of wrapped: got %v, want what it wraps beneath", got)
+	}
 	local := errors.NotFound("mine")
-	if got := errors.Forward(local); got != error(local) {
+	if got := errors.Forward(local); got != error(local) { //nolint:errorlint // It must be the very error.
 		t.Errorf("Forward of a local error: got %v, want it", got)
 	}
 }
@@ -194,6 +199,15 @@ func TestFromRPC(t *testing.T) {
 		}
 		if got.Error() != err.Error() || !errors.Is(got, err) {
 			t.Errorf("got %q, want the text of what it wraps", got)
+		}
+	})
+	t.Run("negative retry delay", func(t *testing.T) {
+		s, err := status.New(codes.Unavailable, "m").WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(-time.Second)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d, ok := errors.RetryAfter(c.FromRPC(t.Context(), s.Err())); d != 0 || !ok {
+			t.Errorf("got %v, %v, want 0, true", d, ok)
 		}
 	})
 	t.Run("status that is OK", func(t *testing.T) {

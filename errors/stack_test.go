@@ -22,7 +22,7 @@ func frames(stack string) []string {
 }
 
 //go:noinline
-func origin(make func() error) error { return make() }
+func origin(fails func() error) error { return fails() }
 
 // Rule 18: the stack is captured for server faults that are made here, and
 // begins where they are made.
@@ -30,8 +30,8 @@ func TestRule18StackOfServerFaults(t *testing.T) {
 	cause := errors.New("x")
 	sentinel := errors.Define(codes.DataLoss, "d", "LOST", "")
 	for name, test := range map[string]struct {
-		make func() error
-		want bool
+		fails func() error
+		want  bool
 	}{
 		"Internal":            {func() error { return errors.Internal(cause) }, true},
 		"Unknown":             {func() error { return errors.Unknown(cause) }, true},
@@ -48,7 +48,7 @@ func TestRule18StackOfServerFaults(t *testing.T) {
 		"translated to fault": {func() error { return errors.NewConverter().Convert(t.Context(), remote(t, errors.NotFound(""))) }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			e, _ := errors.AsType[*errors.Error](origin(test.make))
+			e, _ := errors.AsType[*errors.Error](origin(test.fails))
 			got := frames(e.Stack())
 			if !test.want {
 				if len(got) != 0 {

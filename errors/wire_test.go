@@ -205,6 +205,10 @@ func TestRule14DefaultDomain(t *testing.T) {
 		t.Errorf("Is: the sentinel %v, another domain's %v, want true, false",
 			errors.Is(err, sentinel), errors.Is(err, errors.Define(codes.NotFound, "e", "GONE", "")))
 	}
+	s := status.FromProto(&spb.Status{Code: 5, Details: packAll(t, &errdetails.ErrorInfo{Reason: "GONE"})})
+	if got := errors.NewConverter(errors.WithDomain("d")).Convert(t.Context(), s.Err()); got.Domain() != "" {
+		t.Errorf("an explicit status got domain %q, which is not sent", got.Domain())
+	}
 	if err := over(t, errors.NewConverter(errors.WithDomain("d")), "Unary", errors.NotFound("gone")); len(status.Convert(err).Details()) != 0 {
 		t.Errorf("an error without a reason got details: %v", status.Convert(err).Details())
 	}
