@@ -164,7 +164,7 @@ func (c *client) unaryChain(r *rpc, req, reply any, cc *grpc.ClientConn, invoker
 	if err == nil {
 		err = fill(reply, call)
 	}
-	return c.converter.FromRPC(r, err)
+	return r.fromRPC(err)
 }
 
 // callOptions are the caller's, those of the interceptors, and those with which

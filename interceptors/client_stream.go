@@ -32,13 +32,8 @@ func newClientStream(r *rpc, desc *grpc.StreamDesc, open opener, opts []grpc.Cal
 	return &clientStream{cs, r, desc.ServerStreams}, nil
 }
 
-// fromRPC makes a typed error of what gRPC returned.
-func (r *rpc) fromRPC(err error) error {
-	if err == nil || err == io.EOF {
-		return err
-	}
-	return r.e.converter.FromRPC(r, err)
-}
+// fromRPC makes a typed error of what gRPC returned; nil and io.EOF stay.
+func (r *rpc) fromRPC(err error) error { return r.e.converter.FromRPC(r, err) }
 
 func (s *clientStream) SendMsg(m any) error {
 	err := s.ClientStream.SendMsg(m)

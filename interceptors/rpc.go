@@ -128,13 +128,13 @@ func (r *rpc) end(code codes.Code, message string, err error) {
 	if r.panicked {
 		r.e.panics.Add(r, 1, r.m.add...)
 	}
+	elapsed := time.Since(r.call.start)
 	if !r.observed {
 		if r.panicked {
-			r.log(code, 0, err, nil)
+			r.log(code, elapsed, err, nil)
 		}
 		return
 	}
-	elapsed := time.Since(r.call.start)
 	ended := r.m.outcome(r.e.side, code)
 	recording := r.span != nil && r.span.IsRecording()
 	var extra []attribute.KeyValue

@@ -211,7 +211,8 @@ func (s *server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerIn
 			if err := handler(srv, wrapped); err != nil {
 				return err
 			}
-			return wrapped.err()
+			// What a hook refused ends the call even when the handler did not care.
+			return wrapped.hook.get()
 		})
 	}
 	returned = true
@@ -275,7 +276,3 @@ func (s *serverStream) RecvMsg(m any) error {
 	}
 	return nil
 }
-
-// err is what a hook refused a message with: it ends the call even when the
-// handler did not care.
-func (s *serverStream) err() error { return s.hook.get() }

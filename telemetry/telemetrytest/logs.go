@@ -14,12 +14,7 @@ import (
 // [telemetry.Telemetry.Logger], its SlogHandler, or the LoggerProvider.
 type Logs struct {
 	r       *Recorder
-	filters []logFilter
-}
-
-type logFilter struct {
-	what string
-	ok   func(Log) bool
+	filters filters[Log]
 }
 
 // Logs returns all log records, in the order in which they were emitted.
@@ -27,13 +22,13 @@ func (r *Recorder) Logs() Logs { return Logs{r: r} }
 
 // Message keeps the records with this message.
 func (l Logs) Message(text string) Logs {
-	l.filters = append(slices.Clip(l.filters), logFilter{fmt.Sprintf("with message %q", text), func(rec Log) bool { return rec.Body().String() == text }})
+	l.filters = l.filters.and(fmt.Sprintf("with message %q", text), func(rec Log) bool { return rec.Body().String() == text })
 	return l
 }
 
 // With keeps the records that have all these attributes.
 func (l Logs) With(attrs ...attribute.KeyValue) Logs {
-	l.filters = append(slices.Clip(l.filters), logFilter{"with " + describe(attrs), func(rec Log) bool { return len(missing(rec.Attributes(), attrs)) == 0 }})
+	l.filters = l.filters.and("with "+describe(attrs), func(rec Log) bool { return len(missing(rec.Attributes(), attrs)) == 0 })
 	return l
 }
 
@@ -41,7 +36,7 @@ func (l Logs) match() []Log {
 	var out []Log
 	for _, rec := range l.r.logs {
 		log := Log{Record: rec, tb: l.r.tb}
-		if !slices.ContainsFunc(l.filters, func(f logFilter) bool { return !f.ok(log) }) {
+		if l.filters.match(log) {
 			out = append(out, log)
 		}
 	}
@@ -66,11 +61,7 @@ func (l Logs) One() Log {
 	l.r.wait(func() bool { return len(l.match()) > 0 })
 	all := l.All()
 	if len(all) != 1 {
-		var what []string
-		for _, f := range l.filters {
-			what = append(what, f.what)
-		}
-		l.r.tb.Fatalf("got %d log records %s, want 1; recorded:\n%s", len(all), strings.Join(what, ", "), l.r.listLogs())
+		l.r.tb.Fatalf("got %d log records %s, want 1; recorded:\n%s", len(all), l.filters, l.r.listLogs())
 	}
 	return all[0]
 }

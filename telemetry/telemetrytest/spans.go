@@ -15,19 +15,14 @@ import (
 // Spans selects ended spans of a [Recorder].
 type Spans struct {
 	r       *Recorder
-	filters []spanFilter
-}
-
-type spanFilter struct {
-	what string
-	ok   func(sdktrace.ReadOnlySpan) bool
+	filters filters[sdktrace.ReadOnlySpan]
 }
 
 // Spans returns all ended spans, in the order in which they ended.
 func (r *Recorder) Spans() Spans { return Spans{r: r} }
 
 func (s Spans) where(what string, ok func(sdktrace.ReadOnlySpan) bool) Spans {
-	s.filters = append(slices.Clip(s.filters), spanFilter{what, ok})
+	s.filters = s.filters.and(what, ok)
 	return s
 }
 
@@ -50,7 +45,7 @@ func (s Spans) With(attrs ...attribute.KeyValue) Spans {
 func (s Spans) match() []sdktrace.ReadOnlySpan {
 	var out []sdktrace.ReadOnlySpan
 	for _, sp := range s.r.ended {
-		if !slices.ContainsFunc(s.filters, func(f spanFilter) bool { return !f.ok(sp) }) {
+		if s.filters.match(sp) {
 			out = append(out, sp)
 		}
 	}
@@ -83,11 +78,7 @@ func (s Spans) One() Span {
 	s.r.wait(func() bool { return len(s.match()) > 0 })
 	all := s.All()
 	if len(all) != 1 {
-		var what []string
-		for _, f := range s.filters {
-			what = append(what, f.what)
-		}
-		s.r.tb.Fatalf("got %d spans %s, want 1; recorded:\n%s", len(all), strings.Join(what, ", "), s.r.listSpans())
+		s.r.tb.Fatalf("got %d spans %s, want 1; recorded:\n%s", len(all), s.filters, s.r.listSpans())
 	}
 	return all[0]
 }
