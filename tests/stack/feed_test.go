@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	testgrpc "google.golang.org/grpc/interop/grpc_testing"
+	"google.golang.org/grpc/stats"
 
 	rpcerrors "github.com/rpcscope/rpcscope/errors"
 	"github.com/rpcscope/rpcscope/interceptors"
@@ -53,7 +54,7 @@ func feed(t *testing.T, b *backend) time.Time {
 			t.Error(err)
 		}
 	})
-	client := connect(t, tel)
+	client, served := connect(t, tel)
 
 	open, err := client.FullDuplexCall(ctx)
 	if err != nil {
@@ -69,6 +70,7 @@ func feed(t *testing.T, b *backend) time.Time {
 	for i := range exports {
 		for _, code := range []codes.Code{codes.OK, codes.NotFound, codes.Unavailable, codes.Internal} {
 			call(t, client, code)
+			<-served // a client has its answer before the server is done with the call
 		}
 		callPanicking(t, client)
 		now = start.Add(time.Duration(i) * interval)
@@ -111,8 +113,21 @@ func callPanicking(t *testing.T, client testgrpc.TestServiceClient) {
 	t.Errorf("got error %v, want a panic", err)
 }
 
+// ended tells of each call that the server has ended, the suite's part in that included.
+type ended chan struct{}
+
+func (ended) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+func (ended) HandleConn(context.Context, stats.ConnStats)                       {}
+func (ended) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context   { return ctx }
+
+func (e ended) HandleRPC(_ context.Context, event stats.RPCStats) {
+	if _, ok := event.(*stats.End); ok {
+		e <- struct{}{}
+	}
+}
+
 // connect serves the test service on loopback and returns a client of it.
-func connect(t *testing.T, tel *telemetry.Telemetry) testgrpc.TestServiceClient {
+func connect(t *testing.T, tel *telemetry.Telemetry) (testgrpc.TestServiceClient, ended) {
 	t.Helper()
 	providers := []interceptors.Option{
 		interceptors.WithTracerProvider(tel.TracerProvider()),
@@ -128,7 +143,9 @@ func connect(t *testing.T, tel *telemetry.Telemetry) testgrpc.TestServiceClient 
 	for _, p := range providers {
 		server, dial = append(server, p), append(dial, p)
 	}
-	srv := grpc.NewServer(interceptors.ServerOptions(server...)...)
+	done := make(ended, 1) // one call at a time, and the stream at the end
+	// gRPC tells its handlers in the order of the options: the suite's first.
+	srv := grpc.NewServer(append(interceptors.ServerOptions(server...), grpc.StatsHandler(done))...)
 	testgrpc.RegisterTestServiceServer(srv, service{})
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -152,7 +169,7 @@ func connect(t *testing.T, tel *telemetry.Telemetry) testgrpc.TestServiceClient 
 			t.Error(err)
 		}
 	})
-	return testgrpc.NewTestServiceClient(conn)
+	return testgrpc.NewTestServiceClient(conn), done
 }
 
 var errUserNotFound = rpcerrors.Define(codes.NotFound, "users", "USER_NOT_FOUND", "no such user")
