@@ -41,8 +41,8 @@ func (r *rpc) log(code codes.Code, elapsed time.Duration, err error, extra []att
 		slog.String(logRequestID, r.id),
 	)
 	ctx := r.call.ctx
-	if r.span != nil && !trace.SpanContextFromContext(ctx).Equal(r.span.SpanContext()) {
-		ctx = trace.ContextWithSpan(ctx, r.span) // an interceptor made a span of its own
+	if span := r.recorded(); span != nil && !span.SpanContext().Equal(trace.SpanContextFromContext(ctx)) {
+		ctx = trace.ContextWithSpan(ctx, span) // an interceptor made a span of its own
 	}
 	if sc := trace.SpanContextFromContext(ctx); sc.IsValid() {
 		record.AddAttrs(slog.String(logTraceID, sc.TraceID().String()), slog.String(logSpanID, sc.SpanID().String()))

@@ -2,6 +2,7 @@ package interceptors
 
 import (
 	"context"
+	"strconv"
 	"strings"
 
 	otelpropagation "go.opentelemetry.io/otel/propagation"
@@ -36,6 +37,19 @@ func (c incoming) Keys() []string {
 		keys = append(keys, k)
 	}
 	return keys
+}
+
+// previousAttempts is how often gRPC has tried the call before.
+func (c incoming) previousAttempts() int64 {
+	values := c[previousAttemptsHeader]
+	if len(values) != 1 {
+		return 0
+	}
+	n, err := strconv.ParseUint(values[0], 10, 31)
+	if err != nil {
+		return 0
+	}
+	return int64(n)
 }
 
 // outgoing collects what the propagator adds to a client's call. A key that

@@ -33,15 +33,15 @@ type chainedStream struct {
 	panicked any
 
 	mu        sync.Mutex
-	attempt   *attempt // the current one
-	committed bool     // the caller has seen something of it
+	attempt   *streamAttempt // the current one
+	committed bool           // the caller has seen something of it
 
 	request sync.Mutex // held while the one request of a server stream is sent
 	first   any        // that request
 }
 
-// attempt is one stream that next has opened.
-type attempt struct {
+// streamAttempt is one stream that next has opened.
+type streamAttempt struct {
 	grpc.ClientStream
 	send, receive []scoped[func(any) error]
 
@@ -54,7 +54,7 @@ type attempt struct {
 	err  error // set when over is closed; nil for OK
 }
 
-func (a *attempt) end(err error) {
+func (a *streamAttempt) end(err error) {
 	a.once.Do(func() {
 		a.err = err
 		close(a.over)
@@ -152,9 +152,9 @@ func (s *chainedStream) next(ctx context.Context) error {
 	return a.err
 }
 
-func (s *chainedStream) openAttempt(ctx context.Context) (*attempt, error) {
+func (s *chainedStream) openAttempt(ctx context.Context) (*streamAttempt, error) {
 	call := &s.r.call
-	a := &attempt{send: call.send, receive: call.receive, over: make(chan struct{})}
+	a := &streamAttempt{send: call.send, receive: call.receive, over: make(chan struct{})}
 	onFinish := grpc.OnFinish(func(err error) {
 		a.finished.Store(true)
 		if err == nil && a.receiving.Load() {
@@ -170,7 +170,7 @@ func (s *chainedStream) openAttempt(ctx context.Context) (*attempt, error) {
 	return a, nil
 }
 
-func (s *chainedStream) current() *attempt {
+func (s *chainedStream) current() *streamAttempt {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.attempt
@@ -239,7 +239,7 @@ func (s *chainedStream) RecvMsg(m any) error {
 }
 
 // received delivers m to the caller.
-func (s *chainedStream) received(a *attempt, m any) error {
+func (s *chainedStream) received(a *streamAttempt, m any) error {
 	s.commit()
 	s.r.call.received.Add(1)
 	if err := run(a.receive, m); err != nil {
@@ -257,7 +257,7 @@ func (s *chainedStream) received(a *attempt, m any) error {
 
 // again waits for what the chain makes of the end of a, and tells whether it
 // opened another stream.
-func (s *chainedStream) again(a *attempt) bool {
+func (s *chainedStream) again(a *streamAttempt) bool {
 	for s.current() == a {
 		select {
 		case <-s.done:
@@ -269,7 +269,7 @@ func (s *chainedStream) again(a *attempt) bool {
 }
 
 // refuse ends the call with the error of a hook.
-func (s *chainedStream) refuse(a *attempt, err error) error {
+func (s *chainedStream) refuse(a *streamAttempt, err error) error {
 	s.commit()
 	a.end(s.r.fromRPC(err))
 	s.cancel()

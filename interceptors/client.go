@@ -33,10 +33,17 @@ func DialOptions(opts ...ClientOption) []grpc.DialOption {
 		}
 	}
 	e := &client{engine: newEngine(c, ClientSide)}
-	return []grpc.DialOption{
+	options := []grpc.DialOption{
 		grpc.WithChainUnaryInterceptor(e.unary),
 		grpc.WithChainStreamInterceptor(e.stream),
 	}
+	if e.attempts || e.messages != nil || e.messageEvents || e.otelgrpc {
+		options = append(options, grpc.WithStatsHandler(clientStats{e}))
+	}
+	if e.otelgrpc {
+		options = append(options, grpc.WithStatsHandler(e.otelgrpcHandler()))
+	}
+	return options
 }
 
 type client struct{ *engine }
@@ -92,6 +99,18 @@ func agreed(ids []string) string {
 	return ids[0]
 }
 
+// sendable returns the context that gRPC is called with: everything that
+// travels is in its metadata, unless that is to be set for each attempt.
+func (r *rpc) sendable(ctx context.Context) context.Context {
+	switch {
+	case r.spanPerAttempt():
+		return ctx
+	case r.e.otelgrpc:
+		ctx = propagation.ContextWithDestination(ctx, r.call.target, r.call.FullMethod, r.e.external)
+	}
+	return r.outgoing(ctx)
+}
+
 // outgoing returns ctx with everything that travels with the call in its
 // metadata. It is applied to the context that the chain gives to each attempt,
 // so nothing is sent twice.
@@ -140,7 +159,7 @@ func (c *client) invoke(ctx context.Context, r *rpc, req, reply any, cc *grpc.Cl
 	if ctx.Err() == nil {
 		r.call.sent.Store(1)
 	}
-	err := invoker(r.outgoing(ctx), r.call.FullMethod, req, reply, cc, opts...)
+	err := invoker(r.sendable(ctx), r.call.FullMethod, req, reply, cc, opts...)
 	if err != nil {
 		return c.converter.FromRPC(ctx, err)
 	}
@@ -203,7 +222,7 @@ func fill(reply any, call *Call) error {
 func (c *client) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, fullMethod string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 	r := c.start(ctx, cc, fullMethod, kindOf(desc.ClientStreams, desc.ServerStreams))
 	open := func(ctx context.Context, opts []grpc.CallOption) (grpc.ClientStream, error) {
-		return streamer(r.outgoing(ctx), desc, cc, fullMethod, opts...)
+		return streamer(r.sendable(ctx), desc, cc, fullMethod, opts...)
 	}
 	if len(c.chain) > 0 {
 		return newChainedStream(r, c.chain, desc, open, opts)

@@ -12,6 +12,7 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/metric/noop"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc/codes"
@@ -34,14 +35,21 @@ type instruments struct {
 	active   metric.Int64UpDownCounter
 	failures metric.Int64Counter
 	panics   metric.Int64Counter
+
+	attempted metric.Int64Counter // with WithAttempts
+	messages  *messageInstruments // nil without WithMessageMetrics
 }
 
-func newInstruments(meter metric.Meter, side Side) (instruments, error) {
+func newInstruments(meter metric.Meter, side Side, c *config) (instruments, error) {
 	description := "Measures the duration of an incoming Remote Procedure Call (RPC)."
 	if side == ClientSide {
 		description = "Measures the duration of an outgoing Remote Procedure Call (RPC)."
 	}
-	duration, err1 := meter.Float64Histogram("rpc."+side.String()+".call.duration",
+	var standard metric.Meter = meter
+	if c.otelgrpc {
+		standard = noop.Meter{} // the point is otelgrpc's
+	}
+	duration, err1 := standard.Float64Histogram("rpc."+side.String()+".call.duration",
 		metric.WithDescription(description), metric.WithUnit("s"),
 		metric.WithExplicitBucketBoundaries(durationBuckets...))
 	active, err2 := meter.Int64UpDownCounter("rpcscope."+side.String()+".active_calls",
@@ -50,7 +58,16 @@ func newInstruments(meter metric.Meter, side Side) (instruments, error) {
 		metric.WithDescription("Calls that ended with another code than OK."), metric.WithUnit("{error}"))
 	panics, err4 := meter.Int64Counter("rpcscope."+side.String()+".panics",
 		metric.WithDescription("Panics of handlers and interceptors."), metric.WithUnit("{panic}"))
-	return instruments{duration, active, failures, panics}, errors.Join(err1, err2, err3, err4)
+	i := instruments{duration: duration, active: active, failures: failures, panics: panics}
+	var err5, err6 error
+	if c.attempts {
+		i.attempted, err5 = meter.Int64Counter("rpcscope."+side.String()+".attempts",
+			metric.WithDescription("Attempts that gRPC made of calls."), metric.WithUnit("{attempt}"))
+	}
+	if c.messageMetrics {
+		i.messages, err6 = newMessageInstruments(meter, side)
+	}
+	return i, errors.Join(err1, err2, err3, err4, err5, err6)
 }
 
 // method is all that is the same for every call of a method, made once.
@@ -60,6 +77,7 @@ type method struct {
 	attrs  []attribute.KeyValue // of every metric
 	start  []trace.SpanStartOption
 	add    []metric.AddOption
+	record []metric.RecordOption
 	ends   [len(codeNames) + 1]atomic.Pointer[outcome]
 }
 
@@ -82,7 +100,8 @@ func newMethod(name string, side Side, addr []attribute.KeyValue) *method {
 		kind = trace.SpanKindClient
 	}
 	m.start = []trace.SpanStartOption{trace.WithSpanKind(kind), trace.WithAttributes(span...)}
-	m.add = []metric.AddOption{metric.WithAttributeSet(attribute.NewSet(m.attrs...))}
+	set := metric.WithAttributeSet(attribute.NewSet(m.attrs...))
+	m.add, m.record = []metric.AddOption{set}, []metric.RecordOption{set}
 	return m
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 
+	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
@@ -40,6 +41,12 @@ type config struct {
 	attributes     []func(context.Context, *Call) []attribute.KeyValue
 	chain          []Interceptor
 
+	otelgrpcOptions []otelgrpc.Option
+
+	otelgrpc       bool
+	attempts       bool
+	messageMetrics bool
+	messageEvents  bool
 	withoutTracing bool
 	withoutMetrics bool
 	withoutLogging bool
@@ -141,13 +148,47 @@ func WithErrorConverter(converter *errors.Converter) Option {
 // WithAttributes adds attributes to the span and the access log of every
 // observed call. f runs once, at the end of the call, with the innermost
 // context that the interceptors made; it may run on any goroutine. Values do
-// not become metric attributes, so they need not be few. A nil f is skipped.
+// not become metric attributes, so they need not be few. On a client with
+// [WithOTelGRPC] it also runs at the end of each attempt. A nil f is skipped.
 func WithAttributes(f func(ctx context.Context, call *Call) []attribute.KeyValue) Option {
 	return option(func(c *config) {
 		if f != nil {
 			c.attributes = append(c.attributes, f)
 		}
 	})
+}
+
+// WithMessageMetrics records messages: rpcscope.server.request.size and
+// .response.size, the uncompressed size of each in bytes; .requests_per_call
+// and .responses_per_call, their numbers; and .time_to_first_message, the
+// seconds from the beginning of a call to its first response. The names on
+// clients begin with rpcscope.client. Without it they do not exist. On clients
+// it costs every call what a stats handler of gRPC costs.
+func WithMessageMetrics() Option {
+	return option(func(c *config) { c.messageMetrics = true })
+}
+
+// WithMessageEvents adds an event rpc.message for each message to the span,
+// with rpc.message.type (SENT or RECEIVED), rpc.message.id (counted from 1 in
+// each direction) and its sizes in bytes, rpc.message.uncompressed_size and
+// rpc.message.compressed_size. The payload is not recorded. The SDK limits the
+// number of events per span, 128 by default. On clients it costs every call
+// what a stats handler of gRPC costs.
+func WithMessageEvents() Option {
+	return option(func(c *config) { c.messageEvents = true })
+}
+
+// WithAttempts makes a span of each attempt that gRPC makes of a call, a child
+// of the call's span and the parent of the server's, and counts attempts in
+// rpcscope.client.attempts by method, code and reason (rpcscope.attempt:
+// initial, retry or transparent_retry). The spans are named
+// "Attempt.users.v1.UserService/GetUser", are of kind INTERNAL, and have the
+// attributes previous-rpc-attempts and transparent-retry, all as in gRPC's
+// proposal A72. Without it a call has one span whatever gRPC does, and the
+// servers' spans are children of that. It costs every call what a stats handler
+// of gRPC costs.
+func WithAttempts() ClientOption {
+	return clientOption(func(c *config) { c.attempts = true })
 }
 
 // WithPublicEndpoint makes every server span the root of a new trace, linked to

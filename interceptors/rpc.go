@@ -12,7 +12,6 @@ import (
 	otelcodes "go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/metric/noop"
-	otelpropagation "go.opentelemetry.io/otel/propagation"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc/codes"
@@ -39,7 +38,7 @@ type engine struct {
 func newEngine(c config, side Side) *engine {
 	c.setDefaults()
 	e := &engine{config: c, side: side}
-	if !c.withoutTracing {
+	if !c.withoutTracing && !c.otelgrpc {
 		e.tracer = c.tracerProvider.Tracer(scopeName, trace.WithSchemaURL(semconv.SchemaURL))
 	}
 	provider := c.meterProvider
@@ -47,7 +46,7 @@ func newEngine(c config, side Side) *engine {
 		provider = noop.NewMeterProvider()
 	}
 	var err error
-	e.instruments, err = newInstruments(provider.Meter(scopeName, metric.WithSchemaURL(semconv.SchemaURL)), side)
+	e.instruments, err = newInstruments(provider.Meter(scopeName, metric.WithSchemaURL(semconv.SchemaURL)), side, &e.config)
 	if err != nil {
 		otel.Handle(fmt.Errorf("interceptors: %s instruments: %w", side, err))
 	}
@@ -64,19 +63,24 @@ type rpc struct {
 	call     Call
 	e        *engine
 	m        *method
-	span     trace.Span // nil without tracing
+	span     trace.Span // nil without tracing; otelgrpc's where that is the engine of a server
 	own      *propagation.Propagator
 	id       string // request id
 	failure  error  // what the handler or the chain failed with, with its private cause
 	ended    atomic.Bool
+	answered atomic.Bool // a response message went by
 	observed bool
 	minted   bool // the request id was made here
 	panicked bool
 	exited   bool // runtime.Goexit
 
 	// A server's call, between its headers and its begin.
-	header      otelpropagation.TextMapCarrier
+	header      incoming
 	local, peer net.Addr
+
+	// A client's call whose attempts are followed.
+	attempts atomic.Int64               // that gRPC made, but for transparent retries
+	last     atomic.Pointer[trace.Span] // otelgrpc's, of the last attempt
 }
 
 // rpcKey finds the innermost rpc of a side in a context.
@@ -102,13 +106,16 @@ func (r *rpc) begin() {
 	}
 	if r.e.tracer != nil {
 		options := r.m.start
+		if previous := r.header.previousAttempts(); previous > 0 {
+			options = append(options[:len(options):len(options)], trace.WithAttributes(previousAttemptsKey.Int64(previous)))
+		}
 		if r.e.publicEndpoint {
 			options = r.newRoot(options)
 		}
 		r.Context, r.span = r.e.tracer.Start(r.Context, r.m.name, options...)
 		r.call.ctx = r.Context
 	}
-	r.e.active.Add(r, 1, r.m.add...)
+	r.e.active.Add(r.traced(), 1, r.m.add...)
 }
 
 func (r *rpc) newRoot(options []trace.SpanStartOption) []trace.SpanStartOption {
@@ -125,10 +132,11 @@ func (r *rpc) end(code codes.Code, message string, err error) {
 	if !r.ended.CompareAndSwap(false, true) {
 		return
 	}
-	if r.panicked {
-		r.e.panics.Add(r, 1, r.m.add...)
-	}
 	elapsed := time.Since(r.call.start)
+	ctx := r.traced()
+	if r.panicked {
+		r.e.panics.Add(ctx, 1, r.m.add...)
+	}
 	if !r.observed {
 		if r.panicked {
 			r.log(code, elapsed, err, nil)
@@ -154,12 +162,13 @@ func (r *rpc) end(code codes.Code, message string, err error) {
 		r.span.SetAttributes(ended.span...)
 		r.span.SetAttributes(extra...)
 	}
-	r.e.duration.Record(r, elapsed.Seconds(), ended.record...)
+	r.e.duration.Record(ctx, elapsed.Seconds(), ended.record...)
+	r.countMessages(ctx)
 	if code != codes.OK {
-		r.countFailure(ended, err)
+		r.countFailure(ctx, ended, err)
 	}
-	r.e.active.Add(r, -1, r.m.add...)
-	if r.span != nil {
+	r.e.active.Add(ctx, -1, r.m.add...)
+	if r.span != nil && !r.e.otelgrpc {
 		// Last, so that who sees the span end finds the call in the metrics.
 		r.span.End()
 	}
@@ -189,8 +198,8 @@ func (r *rpc) attributes(code codes.Code, err error) []attribute.KeyValue {
 	return attrs
 }
 
-func (r *rpc) countFailure(ended *outcome, err error) {
-	if !r.e.failures.Enabled(r) {
+func (r *rpc) countFailure(ctx context.Context, ended *outcome, err error) {
+	if !r.e.failures.Enabled(ctx) {
 		return
 	}
 	domain, reason := r.e.reasons.bound(errors.Reason(err))
@@ -198,7 +207,7 @@ func (r *rpc) countFailure(ended *outcome, err error) {
 	if domain != "" || reason != "" {
 		attrs = append(attrs, errorDomainKey.String(domain), errorReasonKey.String(reason))
 	}
-	r.e.failures.Add(r, 1, metric.WithAttributeSet(attribute.NewSet(attrs...)))
+	r.e.failures.Add(ctx, 1, metric.WithAttributeSet(attribute.NewSet(attrs...)))
 }
 
 // exception records a server's fault on its span: what happened in full, and

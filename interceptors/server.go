@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -34,11 +35,16 @@ func ServerOptions(opts ...ServerOption) []grpc.ServerOption {
 		}
 	}
 	s := &server{newEngine(c, ServerSide)}
-	return []grpc.ServerOption{
+	options := []grpc.ServerOption{
 		grpc.StatsHandler(serverStats{s}),
 		grpc.ChainUnaryInterceptor(s.unary),
 		grpc.ChainStreamInterceptor(s.stream),
 	}
+	if s.otelgrpc {
+		// Behind ours, which has something to add before a span ends.
+		options = append(options, grpc.StatsHandler(s.otelgrpcHandler()))
+	}
+	return options
 }
 
 type server struct{ *engine }
@@ -75,22 +81,23 @@ func (s serverStats) HandleRPC(ctx context.Context, event stats.RPCStats) {
 	case *stats.Begin:
 		r.call.Kind = kindOf(event.IsClientStream, event.IsServerStream)
 		r.call.start = event.BeginTime
-		s.begin(r, true)
+		s.begin(ctx, r, true)
 	case *stats.InPayload:
-		r.call.received.Add(1)
+		r.message(ctx, message{received: true, id: r.call.received.Add(1), size: event.Length, compressed: event.CompressedLength})
 	case *stats.OutPayload:
-		r.call.sent.Add(1)
+		r.message(ctx, message{id: r.call.sent.Add(1), size: event.Length, compressed: event.CompressedLength})
 	case *stats.OutTrailer:
 		if r.call.start.IsZero() {
-			s.refuseUnknown(r)
+			s.refuseUnknown(ctx, r)
 		}
 	case *stats.End:
 		s.finished(r, event.Error)
 	}
 }
 
-// begin takes over what the caller sent and starts the span.
-func (s *server) begin(r *rpc, known bool) {
+// begin takes over what the caller sent and starts the span. events is the
+// context that the stats handlers share; otelgrpc's span is in it.
+func (s *server) begin(events context.Context, r *rpc, known bool) {
 	foreign, own := s.propagators()
 	ctx := own.Extract(r.Context, r.header)
 	if foreign != nil {
@@ -100,7 +107,10 @@ func (s *server) begin(r *rpc, known bool) {
 		r.id, r.minted = propagation.NewRequestID(), true
 		ctx = propagation.ContextWithRequestID(ctx, r.id)
 	}
-	r.Context, r.own, r.header = ctx, own, nil
+	r.Context, r.own = ctx, own
+	if s.otelgrpc {
+		r.span = trace.SpanFromContext(events)
+	}
 
 	r.m = s.other
 	if known {
@@ -119,13 +129,17 @@ func (s *server) begin(r *rpc, known bool) {
 		}
 	}
 	r.begin()
+	r.header = nil
+	if s.otelgrpc {
+		r.call.ctx = events
+	}
 }
 
 // refuseUnknown observes a call of a method that the server does not have; grpc
 // has refused it already.
-func (s *server) refuseUnknown(r *rpc) {
+func (s *server) refuseUnknown(ctx context.Context, r *rpc) {
 	r.call.start = time.Now()
-	s.begin(r, false)
+	s.begin(ctx, r, false)
 	r.end(codes.Unimplemented, "unknown method", nil)
 }
 

@@ -1,0 +1,146 @@
+package interceptors
+
+import (
+	"context"
+	"sync/atomic"
+
+	"go.opentelemetry.io/otel/attribute"
+	otelcodes "go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/stats"
+
+	"github.com/rpcscope/rpcscope/errors"
+)
+
+// The names of gRPC's proposal A72 for the spans of attempts.
+const (
+	attemptPrefix       = "Attempt."
+	previousAttemptsKey = attribute.Key("previous-rpc-attempts")
+	transparentRetryKey = attribute.Key("transparent-retry")
+)
+
+// attemptKey tells in rpcscope.client.attempts why an attempt was made.
+const attemptKey = attribute.Key("rpcscope.attempt")
+
+// previousAttemptsHeader is how gRPC tells a server of the attempts before.
+const previousAttemptsHeader = "grpc-previous-rpc-attempts"
+
+// clientStats sees what a client's interceptors do not: the attempts that gRPC
+// makes of a call, and the sizes of messages. It is installed only for those
+// who ask for one of the two, as it makes every call dearer.
+type clientStats struct{ *client }
+
+var _ stats.Handler = clientStats{}
+
+func (clientStats) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+
+func (clientStats) HandleConn(context.Context, stats.ConnStats) {}
+
+// attempt is one try of gRPC's at a call. It is the context that the attempt
+// runs with.
+type attempt struct {
+	context.Context
+
+	r              *rpc
+	span           trace.Span // nil unless the attempt has one
+	kind           string     // initial, retry, transparent_retry
+	sent, received int64      // messages; gRPC tells of those of one direction in order
+	ended          atomic.Bool
+}
+
+type attemptContextKey struct{}
+
+func (a *attempt) Value(key any) any {
+	if key == (attemptContextKey{}) {
+		return a
+	}
+	return a.Context.Value(key)
+}
+
+func (c clientStats) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context {
+	r := rpcFromContext(ctx, ClientSide)
+	if r == nil || r.e != c.engine || !r.observed {
+		return ctx
+	}
+	a := &attempt{Context: ctx, r: r}
+	if r.spanPerAttempt() {
+		a.Context, a.span = c.tracer.Start(ctx, attemptPrefix+r.m.name)
+		a.Context = r.outgoing(a.Context) // the server's span is a child of this one
+	}
+	return a
+}
+
+func (c clientStats) HandleRPC(ctx context.Context, event stats.RPCStats) {
+	a, _ := ctx.Value(attemptContextKey{}).(*attempt)
+	if a == nil || a.r.e != c.engine {
+		return
+	}
+	switch event := event.(type) {
+	case *stats.Begin:
+		a.begin(ctx, event.IsTransparentRetryAttempt)
+	case *stats.OutPayload:
+		a.sent++
+		a.r.message(ctx, message{id: a.sent, size: event.Length, compressed: event.CompressedLength})
+	case *stats.InPayload:
+		a.received++
+		a.r.message(ctx, message{received: true, id: a.received, size: event.Length, compressed: event.CompressedLength})
+	case *stats.End:
+		a.end(ctx, event.Error)
+	}
+}
+
+// spanPerAttempt tells whether the attempts of the call have spans, whose
+// context is then what travels.
+func (r *rpc) spanPerAttempt() bool { return r.observed && r.e.attempts && r.e.tracer != nil }
+
+// begin tells attempts apart. One that gRPC makes again because the last one
+// never reached a server is no retry (rule 7).
+func (a *attempt) begin(ctx context.Context, transparent bool) {
+	previous := a.r.attempts.Load()
+	switch {
+	case transparent:
+		a.kind = "transparent_retry"
+		previous = max(previous-1, 0)
+	default:
+		a.kind = "initial"
+		if previous > 0 {
+			a.kind = "retry"
+		}
+		a.r.attempts.Add(1)
+	}
+	if a.span != nil {
+		a.span.SetAttributes(previousAttemptsKey.Int64(previous), transparentRetryKey.Bool(transparent))
+	}
+	if a.r.e.otelgrpc {
+		span := trace.SpanFromContext(ctx)
+		a.r.last.Store(&span)
+	}
+}
+
+func (a *attempt) end(ctx context.Context, err error) {
+	if !a.ended.CompareAndSwap(false, true) {
+		return
+	}
+	r := a.r
+	code := errors.Code(err)
+	ended := r.m.outcome(ClientSide, code)
+	if r.e.attempts {
+		attrs := append(r.m.attrs[:len(r.m.attrs):len(r.m.attrs)], ended.span[0], attemptKey.String(a.kind))
+		r.e.attempted.Add(ctx, 1, metric.WithAttributeSet(attribute.NewSet(attrs...)))
+	}
+	if a.span != nil {
+		if code != codes.OK {
+			a.span.SetStatus(otelcodes.Error, errors.Message(err))
+		}
+		a.span.SetAttributes(ended.span...)
+		a.span.End()
+	}
+	if r.e.otelgrpc {
+		// otelgrpc ends its span after this.
+		if span := trace.SpanFromContext(ctx); span.IsRecording() {
+			span.SetAttributes(r.attributes(code, r.fromRPC(err))...)
+		}
+	}
+}
