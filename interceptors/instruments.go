@@ -45,7 +45,7 @@ func newInstruments(meter metric.Meter, side Side, c *config) (instruments, erro
 	if side == ClientSide {
 		description = "Measures the duration of an outgoing Remote Procedure Call (RPC)."
 	}
-	var standard metric.Meter = meter
+	standard := meter
 	if c.otelgrpc {
 		standard = noop.Meter{} // the point is otelgrpc's
 	}
