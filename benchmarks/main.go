@@ -1,0 +1,72 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path"
+	"strings"
+	"time"
+)
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "benchmarks:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	var (
+		names  = flag.String("scenario", "*", "names of scenarios, or patterns as of path.Match, separated by commas")
+		who    = flag.String("contender", "*", "names of contenders, or patterns, separated by commas")
+		rounds = flag.Int("rounds", 10, "rounds per scenario")
+		slice  = flag.Duration("slice", 100*time.Millisecond, "about how long the first contender runs in each round")
+	)
+	flag.Parse()
+	if flag.NArg() > 0 {
+		return fmt.Errorf("unexpected argument %q", flag.Arg(0))
+	}
+	if *rounds < 1 || *slice <= 0 {
+		return fmt.Errorf("-rounds %d -slice %v: both must be positive", *rounds, *slice)
+	}
+	chosenScenarios, err := choose(scenarios, *names, func(s scenario) string { return s.name })
+	if err != nil {
+		return fmt.Errorf("-scenario: %w", err)
+	}
+	chosenContenders, err := choose(contenders, *who, func(c contender) string { return c.name })
+	if err != nil {
+		return fmt.Errorf("-contender: %w", err)
+	}
+	for _, s := range chosenScenarios {
+		result, err := measure(s, chosenContenders, *rounds, *slice)
+		if err != nil {
+			return err
+		}
+		printResult(os.Stdout, result)
+	}
+	return nil
+}
+
+// choose returns those of all whose name one of the patterns matches.
+func choose[T any](all []T, patterns string, name func(T) string) ([]T, error) {
+	var chosen []T
+	var known []string
+	for _, candidate := range all {
+		known = append(known, name(candidate))
+		for pattern := range strings.SplitSeq(patterns, ",") {
+			matched, err := path.Match(pattern, name(candidate))
+			if err != nil {
+				return nil, fmt.Errorf("%q: %w", pattern, err)
+			}
+			if matched {
+				chosen = append(chosen, candidate)
+				break
+			}
+		}
+	}
+	if len(chosen) == 0 {
+		return nil, fmt.Errorf("%q matches nothing; there are %s", patterns, strings.Join(known, ", "))
+	}
+	return chosen, nil
+}
