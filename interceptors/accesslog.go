@@ -1,6 +1,7 @@
 package interceptors
 
 import (
+	"encoding/hex"
 	"log/slog"
 	"time"
 
@@ -29,45 +30,67 @@ func (r *rpc) logs(code codes.Code) bool {
 	return r.panicked || (!r.e.withoutLogging && r.e.logger.Enabled(r.call.ctx, levelOf(code)))
 }
 
+// logHandler is the logger's for the calls of m that end with code: what all of
+// them have in common is rendered here, once.
+func (e *engine) logHandler(m *method, code codes.Code) slog.Handler {
+	common := []slog.Attr{
+		slog.String(string(semconv.RPCMethodKey), m.name),
+		slog.String(logKind, m.kind.String()),
+	}
+	if int(code) < len(codeNames) {
+		common = append(common, slog.String(string(semconv.RPCResponseStatusCodeKey), codeName(code)))
+	}
+	return e.logger.Handler().WithAttrs(common)
+}
+
 // log writes the call's record: one, at its end. The text of an error may hold
 // what the caller must not see; payloads and metadata are never in it.
-func (r *rpc) log(code codes.Code, elapsed time.Duration, err error, extra []attribute.KeyValue) {
-	record := slog.NewRecord(time.Now(), levelOf(code), r.e.side.String()+" call", 0)
-	record.AddAttrs(
-		slog.String(string(semconv.RPCMethodKey), r.m.name),
-		slog.String(logKind, r.call.Kind.String()),
-		slog.String(string(semconv.RPCResponseStatusCodeKey), codeName(code)),
+func (r *rpc) log(h slog.Handler, code codes.Code, elapsed time.Duration, err error, extra []attribute.KeyValue) {
+	var room [16]slog.Attr
+	attrs := append(room[:0],
 		slog.Float64(logDuration, float64(elapsed.Microseconds())/1000),
-		slog.String(logRequestID, r.id),
+		slog.String(logRequestID, r.id[0]),
 	)
 	ctx := r.call.ctx
 	if span := r.recorded(); span != nil && !span.SpanContext().Equal(trace.SpanContextFromContext(ctx)) {
 		ctx = trace.ContextWithSpan(ctx, span) // an interceptor made a span of its own
 	}
 	if sc := trace.SpanContextFromContext(ctx); sc.IsValid() {
-		record.AddAttrs(slog.String(logTraceID, sc.TraceID().String()), slog.String(logSpanID, sc.SpanID().String()))
+		traceID, spanID := hexIDs(sc)
+		attrs = append(attrs, slog.String(logTraceID, traceID), slog.String(logSpanID, spanID))
 	}
-	record.AddAttrs(slog.Int64(logSent, r.call.Sent()), slog.Int64(logReceived, r.call.Received()))
+	attrs = append(attrs, slog.Int64(logSent, r.call.Sent()), slog.Int64(logReceived, r.call.Received()))
 	switch {
-	case r.peer != nil:
-		record.AddAttrs(slog.String(logPeer, r.peer.String()))
+	case r.peer != "":
+		attrs = append(attrs, slog.String(logPeer, r.peer))
 	case r.call.target != "":
-		record.AddAttrs(slog.String(string(semconv.ServerAddressKey), r.call.target))
+		attrs = append(attrs, slog.String(string(semconv.ServerAddressKey), r.call.target))
 	}
 	if err != nil {
-		record.AddAttrs(slog.String(logError, err.Error()))
+		attrs = append(attrs, slog.String(logError, err.Error()))
 	}
 	if r.panicked {
-		record.AddAttrs(slog.String(string(semconv.ExceptionStacktraceKey), stackOf(err)))
+		attrs = append(attrs, slog.String(string(semconv.ExceptionStacktraceKey), stackOf(err)))
 	}
 	for _, kv := range extra {
-		if kv.Key == requestIDKey || kv.Key == semconv.RPCResponseStatusCodeKey {
-			continue
+		if kv.Key != requestIDKey {
+			attrs = append(attrs, slog.Attr{Key: string(kv.Key), Value: slogValue(kv.Value)})
 		}
-		record.AddAttrs(slog.Attr{Key: string(kv.Key), Value: slogValue(kv.Value)})
 	}
+	record := slog.NewRecord(time.Now(), levelOf(code), r.e.message, 0)
+	record.AddAttrs(attrs...)
 	// A handler's error has nowhere to go: the log is where errors go.
-	_ = r.e.logger.Handler().Handle(ctx, record)
+	_ = h.Handle(ctx, record)
+}
+
+// hexIDs are the ids of sc in the text form of W3C trace context, in one string.
+func hexIDs(sc trace.SpanContext) (traceID, spanID string) {
+	var text [48]byte
+	t, s := sc.TraceID(), sc.SpanID()
+	hex.Encode(text[:32], t[:])
+	hex.Encode(text[32:], s[:])
+	ids := string(text[:])
+	return ids[:32], ids[32:]
 }
 
 func slogValue(v attribute.Value) slog.Value {

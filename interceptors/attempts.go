@@ -125,7 +125,7 @@ func (a *attempt) end(ctx context.Context, err error) {
 	}
 	r := a.r
 	code := errors.Code(err)
-	ended := r.m.outcome(ClientSide, code)
+	ended := r.m.outcome(r.e, code)
 	if r.e.attempts {
 		attrs := append(r.m.attrs[:len(r.m.attrs):len(r.m.attrs)], ended.span[0], attemptKey.String(a.kind))
 		r.e.attempted.Add(ctx, 1, metric.WithAttributeSet(attribute.NewSet(attrs...)))
@@ -140,7 +140,7 @@ func (a *attempt) end(ctx context.Context, err error) {
 	if r.e.otelgrpc {
 		// otelgrpc ends its span after this.
 		if span := trace.SpanFromContext(ctx); span.IsRecording() {
-			span.SetAttributes(r.attributes(code, r.fromRPC(err))...)
+			span.SetAttributes(r.attributes(nil, code, r.fromRPC(err))...)
 		}
 	}
 }

@@ -57,29 +57,30 @@ func (c *client) start(ctx context.Context, cc *grpc.ClientConn, fullMethod stri
 
 	// The application's own header comes before the context's id, and that
 	// before a new one (rule 19).
+	var id string
 	if md, ok := metadata.FromOutgoingContext(ctx); ok {
-		r.id = agreed(md[propagation.RequestIDHeader])
+		id = agreed(md[propagation.RequestIDHeader])
 	}
 	switch known := propagation.RequestID(ctx); {
-	case r.id != "" && r.id != known:
-		ctx = propagation.ContextWithRequestID(ctx, r.id)
-	case r.id == "" && known != "":
-		r.id = known
-	case r.id == "":
-		r.id = propagation.NewRequestID()
-		ctx = propagation.ContextWithRequestID(ctx, r.id)
+	case id != "" && id != known:
+		ctx = propagation.ContextWithRequestID(ctx, id)
+	case id == "" && known != "":
+		id = known
+	case id == "":
+		id = propagation.NewRequestID()
+		ctx = propagation.ContextWithRequestID(ctx, id)
 	}
-	r.Context = ctx
+	r.Context, r.id[0] = ctx, id
 
 	target := cc.Target()
-	r.m = c.methods.get(methodKey{name: fullMethod, text: target}, false, func() *method {
+	r.m = c.methods.get(methodKey{name: fullMethod, kind: kind, text: target}, false, func() *method {
 		canonical := cc.CanonicalTarget()
-		m := newMethod(strings.TrimPrefix(fullMethod, "/"), ClientSide, targetAddress(canonical))
+		m := newMethod(c.engine, strings.TrimPrefix(fullMethod, "/"), kind, targetAddress(canonical))
 		m.target = canonical
 		return m
 	})
 	if r.m == nil {
-		r.m = c.other
+		r.m = c.others[kind]
 	}
 	r.call.target = r.m.target
 	r.begin()

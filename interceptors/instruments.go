@@ -2,6 +2,7 @@ package interceptors
 
 import (
 	"errors"
+	"log/slog"
 	"net"
 	"net/netip"
 	"net/url"
@@ -73,6 +74,7 @@ func newInstruments(meter metric.Meter, side Side, c *config) (instruments, erro
 // method is all that is the same for every call of a method, made once.
 type method struct {
 	name   string
+	kind   Kind
 	target string               // canonical; clients only
 	attrs  []attribute.KeyValue // of every metric
 	start  []trace.SpanStartOption
@@ -85,35 +87,34 @@ type method struct {
 type outcome struct {
 	span   []attribute.KeyValue
 	record []metric.RecordOption
+	log    slog.Handler // has the attributes that are the same for all of them
 }
 
-func newMethod(name string, side Side, addr []attribute.KeyValue) *method {
-	m := &method{name: name}
+func newMethod(e *engine, name string, kind Kind, addr []attribute.KeyValue) *method {
+	m := &method{name: name, kind: kind}
 	m.attrs = []attribute.KeyValue{semconv.RPCMethod(name), semconv.RPCSystemNameGRPC}
 	span := append(m.attrs[:2:2], addr...)
-	if side == ClientSide {
+	spanKind := trace.SpanKindServer
+	if e.side == ClientSide {
+		spanKind = trace.SpanKindClient
 		// A server's own address says nothing that its resource does not.
 		m.attrs = append(m.attrs, addr...)
 	}
-	kind := trace.SpanKindServer
-	if side == ClientSide {
-		kind = trace.SpanKindClient
-	}
-	m.start = []trace.SpanStartOption{trace.WithSpanKind(kind), trace.WithAttributes(span...)}
+	m.start = []trace.SpanStartOption{trace.WithSpanKind(spanKind), trace.WithAttributes(span...)}
 	set := metric.WithAttributeSet(attribute.NewSet(m.attrs...))
 	m.add, m.record = []metric.AddOption{set}, []metric.RecordOption{set}
 	return m
 }
 
-func (m *method) outcome(side Side, code codes.Code) *outcome {
+func (m *method) outcome(e *engine, code codes.Code) *outcome {
 	slot := &m.ends[min(int(code), len(codeNames))]
 	if o := slot.Load(); o != nil {
 		return o
 	}
 	status := semconv.RPCResponseStatusCode(boundedCodeName(code))
-	o := &outcome{span: []attribute.KeyValue{status}}
+	o := &outcome{span: []attribute.KeyValue{status}, log: e.logHandler(m, code)}
 	point := append(m.attrs[:len(m.attrs):len(m.attrs)], status)
-	if failed(side, code) {
+	if failed(e.side, code) {
 		kind := semconv.ErrorTypeKey.String(boundedCodeName(code))
 		o.span = append(o.span, kind)
 		point = append(point, kind)
@@ -127,6 +128,7 @@ func (m *method) outcome(side Side, code codes.Code) *outcome {
 // at, or the target of a client. Addresses are compared, not formatted.
 type methodKey struct {
 	name string
+	kind Kind
 	ip   netip.AddrPort
 	text string
 }

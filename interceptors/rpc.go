@@ -31,13 +31,14 @@ type engine struct {
 	side    Side
 	tracer  trace.Tracer
 	methods methods
-	other   *method // for methods that a stranger made up
+	others  [len(kindNames)]*method // for methods that a stranger made up
+	message string                  // of the access log's records
 	reasons reasons
 }
 
 func newEngine(c config, side Side) *engine {
 	c.setDefaults()
-	e := &engine{config: c, side: side}
+	e := &engine{config: c, side: side, message: side.String() + " call"}
 	if !c.withoutTracing && !c.otelgrpc {
 		e.tracer = c.tracerProvider.Tracer(scopeName, trace.WithSchemaURL(semconv.SchemaURL))
 	}
@@ -50,7 +51,9 @@ func newEngine(c config, side Side) *engine {
 	if err != nil {
 		otel.Handle(fmt.Errorf("interceptors: %s instruments: %w", side, err))
 	}
-	e.other = newMethod(other, side, nil)
+	for kind := range e.others {
+		e.others[kind] = newMethod(e, other, Kind(kind), nil)
+	}
 	return e
 }
 
@@ -65,8 +68,8 @@ type rpc struct {
 	m        *method
 	span     trace.Span // nil without tracing; otelgrpc's where that is the engine of a server
 	own      *propagation.Propagator
-	id       string // request id
-	failure  error  // what the handler or the chain failed with, with its private cause
+	id       [1]string // request id
+	failure  error     // what the handler or the chain failed with, with its private cause
 	ended    atomic.Bool
 	answered atomic.Bool // a response message went by
 	observed bool
@@ -75,12 +78,15 @@ type rpc struct {
 	exited   bool // runtime.Goexit
 
 	// A server's call, between its headers and its begin.
-	header      incoming
-	local, peer net.Addr
+	header incoming
+	local  net.Addr
+	peer   string
 
 	// A client's call whose attempts are followed.
 	attempts atomic.Int64               // that gRPC made, but for transparent retries
 	last     atomic.Pointer[trace.Span] // otelgrpc's, of the last attempt
+
+	attrs [4]attribute.KeyValue // room for those of the end
 }
 
 // rpcKey finds the innermost rpc of a side in a context.
@@ -137,19 +143,19 @@ func (r *rpc) end(code codes.Code, message string, err error) {
 	if r.panicked {
 		r.e.panics.Add(ctx, 1, r.m.add...)
 	}
+	ended := r.m.outcome(r.e, code)
 	if !r.observed {
 		if r.panicked {
-			r.log(code, elapsed, err, nil)
+			r.log(ended.log, code, elapsed, err, nil)
 		}
 		return
 	}
-	ended := r.m.outcome(r.e.side, code)
 	recording := r.span != nil && r.span.IsRecording()
-	var extra []attribute.KeyValue
+	var attrs []attribute.KeyValue
 	if logging := r.logs(code); recording || logging {
-		extra = r.attributes(code, err)
+		attrs = r.attributes(append(r.attrs[:0], ended.span...), code, err)
 		if logging {
-			r.log(code, elapsed, err, extra)
+			r.log(ended.log, code, elapsed, err, attrs[len(ended.span):])
 		}
 	}
 	if recording {
@@ -159,8 +165,7 @@ func (r *rpc) end(code codes.Code, message string, err error) {
 				r.exception(err)
 			}
 		}
-		r.span.SetAttributes(ended.span...)
-		r.span.SetAttributes(extra...)
+		r.span.SetAttributes(attrs...) // at once: each time is a copy of all
 	}
 	r.e.duration.Record(ctx, elapsed.Seconds(), ended.record...)
 	r.countMessages(ctx)
@@ -174,13 +179,12 @@ func (r *rpc) end(code codes.Code, message string, err error) {
 	}
 }
 
-// attributes are those of this one call, for its span and its access log.
-func (r *rpc) attributes(code codes.Code, err error) []attribute.KeyValue {
-	attrs := make([]attribute.KeyValue, 0, 8)
-	if r.id != "" {
-		attrs = append(attrs, requestIDKey.String(r.id))
+// attributes appends those of this one call, for its span and its access log.
+func (r *rpc) attributes(attrs []attribute.KeyValue, code codes.Code, err error) []attribute.KeyValue {
+	if id := r.id[0]; id != "" {
+		attrs = append(attrs, requestIDKey.String(id))
 	}
-	if r.m == r.e.other {
+	if r.m.name == other {
 		attrs = append(attrs, semconv.RPCMethodOriginal(r.call.FullMethod))
 	}
 	if int(code) >= len(codeNames) {

@@ -59,7 +59,15 @@ type serverStats struct{ *server }
 
 var _ stats.Handler = serverStats{}
 
-func (serverStats) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+// TagConn formats the peer's address, once for all calls of the connection.
+func (serverStats) TagConn(ctx context.Context, info *stats.ConnTagInfo) context.Context {
+	if info.RemoteAddr == nil {
+		return ctx
+	}
+	return context.WithValue(ctx, peerKey{}, info.RemoteAddr.String())
+}
+
+type peerKey struct{}
 
 func (serverStats) HandleConn(context.Context, stats.ConnStats) {}
 
@@ -77,7 +85,10 @@ func (s serverStats) HandleRPC(ctx context.Context, event stats.RPCStats) {
 	switch event := event.(type) {
 	case *stats.InHeader:
 		r.header = incoming(event.Header)
-		r.local, r.peer = event.LocalAddr, event.RemoteAddr
+		r.local = event.LocalAddr
+		if r.peer, _ = ctx.Value(peerKey{}).(string); r.peer == "" && event.RemoteAddr != nil {
+			r.peer = event.RemoteAddr.String() // over an http.Server no connection is told of
+		}
 	case *stats.Begin:
 		r.call.Kind = kindOf(event.IsClientStream, event.IsServerStream)
 		r.call.start = event.BeginTime
@@ -103,18 +114,18 @@ func (s *server) begin(events context.Context, r *rpc, known bool) {
 	if foreign != nil {
 		ctx = foreign.Extract(ctx, r.header)
 	}
-	if r.id = propagation.RequestID(ctx); r.id == "" {
-		r.id, r.minted = propagation.NewRequestID(), true
-		ctx = propagation.ContextWithRequestID(ctx, r.id)
+	if r.id[0] = propagation.RequestID(ctx); r.id[0] == "" {
+		r.id[0], r.minted = propagation.NewRequestID(), true
+		ctx = propagation.ContextWithRequestID(ctx, r.id[0])
 	}
 	r.Context, r.own = ctx, own
 	if s.otelgrpc {
 		r.span = trace.SpanFromContext(events)
 	}
 
-	r.m = s.other
+	r.m = s.others[r.call.Kind]
 	if known {
-		key := methodKey{name: r.call.FullMethod}
+		key := methodKey{name: r.call.FullMethod, kind: r.call.Kind}
 		key.addr(r.local)
 		// Only bidi methods can be those of a grpc.UnknownServiceHandler.
 		m := s.methods.get(key, r.call.Kind == BidiStream, func() *method {
@@ -122,7 +133,7 @@ func (s *server) begin(events context.Context, r *rpc, known bool) {
 			if r.local != nil {
 				address = r.local.String()
 			}
-			return newMethod(strings.TrimPrefix(r.call.FullMethod, "/"), ServerSide, serverAddress(address))
+			return newMethod(s.engine, strings.TrimPrefix(r.call.FullMethod, "/"), r.call.Kind, serverAddress(address))
 		})
 		if m != nil {
 			r.m = m
@@ -244,7 +255,7 @@ func (s *server) reply(ctx context.Context, r *rpc, err error) error {
 		if !r.minted {
 			return nil
 		}
-		md := metadata.MD{propagation.RequestIDHeader: {r.id}}
+		md := metadata.MD{propagation.RequestIDHeader: r.id[:]}
 		// Both fail only when there is no one left to tell.
 		if r.call.Kind == Unary {
 			_ = grpc.SetHeader(ctx, md)
@@ -259,7 +270,7 @@ func (s *server) reply(ctx context.Context, r *rpc, err error) error {
 	}
 	failure := s.converter.Convert(ctx, err)
 	r.failure = failure
-	_ = grpc.SetTrailer(ctx, metadata.MD{propagation.RequestIDHeader: {r.id}})
+	_ = grpc.SetTrailer(ctx, metadata.MD{propagation.RequestIDHeader: r.id[:]})
 	return s.converter.Status(ctx, failure).Err()
 }
 
