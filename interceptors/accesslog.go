@@ -18,7 +18,7 @@ const (
 	logTraceID   = "trace_id"
 	logSpanID    = "span_id"
 	logRequestID = "request_id"
-	logDuration  = "duration_ms"
+	logDuration  = "duration_us"
 	logKind      = "rpc.kind"
 	logSent      = "rpc.messages_sent"
 	logReceived  = "rpc.messages_received"
@@ -27,7 +27,8 @@ const (
 )
 
 func (r *rpc) logs(code codes.Code) bool {
-	return r.panicked || (!r.e.withoutLogging && r.e.logger.Enabled(r.call.ctx, levelOf(code)))
+	wanted := !r.e.withoutLogging || r.logsException(code)
+	return r.panicked || wanted && r.e.logger.Enabled(r.call.ctx, levelOf(code))
 }
 
 // logHandler is the logger's for the calls of m that end with code: what all of
@@ -48,7 +49,7 @@ func (e *engine) logHandler(m *method, code codes.Code) slog.Handler {
 func (r *rpc) log(h slog.Handler, code codes.Code, elapsed time.Duration, err error, extra []attribute.KeyValue) {
 	var room [16]slog.Attr
 	attrs := append(room[:0],
-		slog.Float64(logDuration, float64(elapsed.Microseconds())/1000),
+		slog.Int64(logDuration, elapsed.Microseconds()),
 		slog.String(logRequestID, r.id[0]),
 	)
 	ctx := r.call.ctx
@@ -69,8 +70,10 @@ func (r *rpc) log(h slog.Handler, code codes.Code, elapsed time.Duration, err er
 	if err != nil {
 		attrs = append(attrs, slog.String(logError, err.Error()))
 	}
-	if r.panicked {
-		attrs = append(attrs, slog.String(string(semconv.ExceptionStacktraceKey), stackOf(err)))
+	if r.logsException(code) {
+		for _, kv := range exceptionAttributes(err) {
+			attrs = append(attrs, slog.Attr{Key: string(kv.Key), Value: slogValue(kv.Value)})
+		}
 	}
 	for _, kv := range extra {
 		if kv.Key != requestIDKey {

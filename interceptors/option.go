@@ -51,6 +51,7 @@ type config struct {
 	withoutMetrics bool
 	withoutLogging bool
 	publicEndpoint bool
+	exceptions     exceptionSignals // servers only
 	external       bool
 }
 

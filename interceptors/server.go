@@ -28,7 +28,7 @@ import (
 // them, with [grpc.ChainUnaryInterceptor] and so on, run inside the suite when
 // they come later in the list of options.
 func ServerOptions(opts ...ServerOption) []grpc.ServerOption {
-	var c config
+	c := config{exceptions: exceptionSignalsFromEnv()}
 	for _, o := range opts {
 		if o != nil {
 			o.applyServer(&c)
