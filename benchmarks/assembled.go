@@ -63,7 +63,7 @@ func assembledClient(r *recorder) []grpc.DialOption {
 type passing struct{ r *recorder }
 
 func (p passing) Limit(context.Context) error {
-	p.r.limiterAllowed.Add(1)
+	p.r.limited.Add(1)
 	return nil
 }
 

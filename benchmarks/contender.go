@@ -68,7 +68,7 @@ var contenders = []contender{
 	// Spans, durations, calls in flight, errors by reason, access log, request
 	// id, identity, typed errors and recovery.
 	suite(oursName),
-	suite(onOTelGRPCName, interceptors.WithOTelGRPC()),
+	suite(onOTelGRPCName, func(*recorder) interceptors.Option { return interceptors.WithOTelGRPC() }),
 	suite(chainedName, noop, noop, noop, noop),
 }
 
@@ -87,7 +87,7 @@ func grpcOptions(r *recorder) opentelemetry.Options {
 }
 
 // suite is the suite with what it does unless told otherwise, and opts.
-func suite(name string, opts ...interceptors.Option) contender {
+func suite(name string, opts ...func(*recorder) interceptors.Option) contender {
 	return contender{
 		name: name,
 		server: func(r *recorder) []grpc.ServerOption {
@@ -100,17 +100,25 @@ func suite(name string, opts ...interceptors.Option) contender {
 }
 
 // suiteOptions are an [interceptors.Option] each, as the side takes them.
-func suiteOptions[O any](r *recorder, opts []interceptors.Option) []O {
-	var side []O
-	for _, o := range append([]interceptors.Option{
+func suiteOptions[O any](r *recorder, more []func(*recorder) interceptors.Option) []O {
+	opts := []interceptors.Option{
 		interceptors.WithTracerProvider(r.tracer), interceptors.WithMeterProvider(r.meter),
 		interceptors.WithPropagator(rpcscope.New()), interceptors.WithLogger(r.log),
-	}, opts...) {
-		side = append(side, any(o).(O))
+	}
+	for _, option := range more {
+		opts = append(opts, option(r))
+	}
+	side := make([]O, len(opts))
+	for i, o := range opts {
+		side[i] = any(o).(O)
 	}
 	return side
 }
 
-var noop interceptors.Interceptor = func(ctx context.Context, _ *interceptors.Call, next interceptors.Next) error {
-	return next(ctx)
+// noop does nothing but count the calls that it saw.
+func noop(r *recorder) interceptors.Option {
+	return interceptors.Interceptor(func(ctx context.Context, _ *interceptors.Call, next interceptors.Next) error {
+		r.intercepted.Add(1)
+		return next(ctx)
+	})
 }

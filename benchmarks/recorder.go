@@ -20,9 +20,11 @@ type recorder struct {
 	log    *slog.Logger
 
 	// What the assembled contender has besides.
-	registry       *prometheus.Registry
-	authenticated  atomic.Int64
-	limiterAllowed atomic.Int64
+	registry      *prometheus.Registry
+	authenticated atomic.Int64
+	limited       atomic.Int64
+
+	intercepted atomic.Int64 // by interceptors that do nothing else
 }
 
 // newRecorder samples ratio of the traces that start here and follows the
