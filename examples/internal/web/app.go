@@ -120,7 +120,7 @@ func (a *App) log(r *http.Request, w *statusWriter, elapsed time.Duration) {
 		slog.String("http.request.method", r.Method),
 		slog.String("http.route", route(r)),
 		slog.Int("http.response.status_code", w.code()),
-		slog.Float64("duration_ms", float64(elapsed.Microseconds())/1000))
+		slog.Int64("duration_us", elapsed.Microseconds()))
 }
 
 func levelOf(status int) slog.Level {
