@@ -3,6 +3,7 @@ package interceptors
 import (
 	"context"
 	"sync/atomic"
+	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	otelcodes "go.opentelemetry.io/otel/codes"
@@ -10,6 +11,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/stats"
+	"google.golang.org/grpc/status"
 
 	"github.com/rpcscope/rpcscope/errors"
 )
@@ -48,6 +50,7 @@ type attempt struct {
 	kind           string     // initial, retry, transparent_retry
 	sent, received int64      // messages; gRPC tells of those of one direction in order
 	ended          atomic.Bool
+	over           time.Time // when it ended
 }
 
 type attemptContextKey struct{}
@@ -87,7 +90,7 @@ func (c clientStats) HandleRPC(ctx context.Context, event stats.RPCStats) {
 		a.received++
 		a.r.message(ctx, message{received: true, id: a.received, size: event.Length, compressed: event.CompressedLength})
 	case *stats.End:
-		a.end(ctx, event.Error)
+		a.end(ctx, event)
 	}
 }
 
@@ -99,6 +102,9 @@ func (r *rpc) spanPerAttempt() bool { return r.observed && r.e.attempts && r.e.t
 // never reached a server is no retry (rule 7).
 func (a *attempt) begin(ctx context.Context, transparent bool) {
 	previous := a.r.attempts.Load()
+	if last := a.r.unsettled.Swap(nil); last != nil {
+		last.settle(status.Error(a.r.retriedFor(transparent), "tried again"))
+	}
 	switch {
 	case transparent:
 		a.kind = "transparent_retry"
@@ -119,28 +125,68 @@ func (a *attempt) begin(ctx context.Context, transparent bool) {
 	}
 }
 
-func (a *attempt) end(ctx context.Context, err error) {
+func (a *attempt) end(ctx context.Context, event *stats.End) {
 	if !a.ended.CompareAndSwap(false, true) {
 		return
 	}
 	r := a.r
-	code := errors.Code(err)
-	ended := r.m.outcome(r.e, code)
-	if r.e.attempts {
-		attrs := append(r.m.attrs[:len(r.m.attrs):len(r.m.attrs)], ended.span[0], attemptKey.String(a.kind))
-		r.e.attempted.Add(ctx, 1, metric.WithAttributeSet(attribute.NewSet(attrs...)))
-	}
-	if a.span != nil {
-		if code != codes.OK {
-			a.span.SetStatus(otelcodes.Error, errors.Message(err))
-		}
-		a.span.SetAttributes(ended.span...)
-		a.span.End()
-	}
 	if r.e.otelgrpc {
 		// otelgrpc ends its span after this.
 		if span := trace.SpanFromContext(ctx); span.IsRecording() {
-			span.SetAttributes(r.attributes(nil, code, r.fromRPC(err))...)
+			span.SetAttributes(r.attributes(nil, errors.Code(event.Error), r.fromRPC(event.Error))...)
 		}
 	}
+	a.over = event.EndTime
+	if event.Error == nil && (r.call.Kind == ClientStream || r.call.Kind == BidiStream) {
+		// So gRPC says also when the attempt failed while the client was
+		// sending (rule 2).
+		r.unsettled.Store(a)
+		return
+	}
+	a.settle(event.Error)
+}
+
+// settle records the attempt with what it ended with.
+func (a *attempt) settle(err error) {
+	r := a.r
+	if !r.e.attempts {
+		return
+	}
+	code := errors.Code(err)
+	ended := r.m.outcome(r.e, code)
+	attrs := append(r.m.attrs[:len(r.m.attrs):len(r.m.attrs)], ended.span[0], attemptKey.String(a.kind))
+	set := metric.WithAttributeSet(attribute.NewSet(attrs...))
+	if a.span == nil {
+		r.e.attempted.Add(r.traced(), 1, set)
+		return
+	}
+	r.e.attempted.Add(a, 1, set)
+	if code != codes.OK {
+		a.span.SetStatus(otelcodes.Error, errors.Message(err))
+	}
+	a.span.SetAttributes(ended.span...)
+	a.span.End(trace.WithTimestamp(a.over))
+}
+
+// settle records the attempt that the call, which err ended, ended with.
+func (r *rpc) settle(err error) {
+	if last := r.unsettled.Swap(nil); last != nil {
+		last.settle(err)
+	}
+}
+
+// retriedFor is the code of an attempt that gRPC makes again: if the service
+// config names one, that; else it is not known.
+func (r *rpc) retriedFor(transparent bool) codes.Code {
+	if transparent {
+		return codes.Unavailable // refused, or the connection went away
+	}
+	policy := r.cc.GetMethodConfig(r.call.FullMethod).RetryPolicy
+	if policy == nil || len(policy.RetryableStatusCodes) != 1 {
+		return codes.Unknown
+	}
+	for code := range policy.RetryableStatusCodes {
+		return code
+	}
+	return codes.Unknown
 }

@@ -157,6 +157,7 @@ func (s *chainedStream) openAttempt(ctx context.Context) (*streamAttempt, error)
 	a := &streamAttempt{send: call.send, receive: call.receive, over: make(chan struct{})}
 	onFinish := grpc.OnFinish(func(err error) {
 		a.finished.Store(true)
+		s.r.settle(err)
 		if err == nil && a.receiving.Load() {
 			return // RecvMsg has the reply and will say so
 		}

@@ -50,7 +50,7 @@ type client struct{ *engine }
 
 // start begins a call: the request id that it will have, its span, its method.
 func (c *client) start(ctx context.Context, cc *grpc.ClientConn, fullMethod string, kind Kind) *rpc {
-	r := &rpc{e: c.engine}
+	r := &rpc{e: c.engine, cc: cc}
 	r.call.FullMethod, r.call.Kind, r.call.Side = fullMethod, kind, ClientSide
 	r.call.start = time.Now()
 	_, r.own = c.propagators()

@@ -21,6 +21,7 @@ func newClientStream(r *rpc, desc *grpc.StreamDesc, open opener, opts []grpc.Cal
 		if err == nil && !desc.ServerStreams {
 			r.call.received.Store(1) // without its reply the call would have failed
 		}
+		r.settle(err)
 		r.endWith(r.fromRPC(err))
 	})
 	cs, err := open(r, append(opts[:len(opts):len(opts)], onFinish))

@@ -14,6 +14,7 @@ import (
 	"go.opentelemetry.io/otel/metric/noop"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 
 	"github.com/rpcscope/rpcscope/errors"
@@ -83,8 +84,10 @@ type rpc struct {
 	peer   string
 
 	// A client's call whose attempts are followed.
-	attempts atomic.Int64               // that gRPC made, but for transparent retries
-	last     atomic.Pointer[trace.Span] // otelgrpc's, of the last attempt
+	cc        *grpc.ClientConn
+	attempts  atomic.Int64               // that gRPC made, but for transparent retries
+	last      atomic.Pointer[trace.Span] // otelgrpc's, of the last attempt
+	unsettled atomic.Pointer[attempt]    // has ended; how is not known yet
 
 	attrs [4]attribute.KeyValue // room for those of the end
 }

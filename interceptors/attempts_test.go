@@ -1,0 +1,410 @@
+package interceptors_test
+
+import (
+	"context"
+	"encoding/binary"
+	"io"
+	"net"
+	"slices"
+	"sync/atomic"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	otelcodes "go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	testpb "google.golang.org/grpc/interop/grpc_testing"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/test/bufconn"
+
+	"github.com/rpcscope/rpcscope/interceptors"
+	"github.com/rpcscope/rpcscope/propagation"
+)
+
+// retrying lets gRPC make up to four attempts of a call that is Unavailable.
+var retrying = grpc.WithDefaultServiceConfig(`{"methodConfig": [{"name": [{}], "retryPolicy": {"maxAttempts": 4,
+	"initialBackoff": "0.001s", "maxBackoff": "0.001s", "backoffMultiplier": 1, "retryableStatusCodes": ["UNAVAILABLE"]}}]}`)
+
+// flaky fails with Unavailable the first n times and answers then. metadata is
+// told what each attempt brought.
+func flaky(n int64, metadata func(context.Context)) *stub {
+	var calls atomic.Int64
+	fail := func(ctx context.Context) error {
+		if metadata != nil {
+			metadata(ctx)
+		}
+		if calls.Add(1) <= n {
+			return status.Error(codes.Unavailable, "not yet")
+		}
+		return nil
+	}
+	good := &stub{}
+	return &stub{
+		unary: func(ctx context.Context, in *testpb.SimpleRequest) (*testpb.SimpleResponse, error) {
+			if err := fail(ctx); err != nil {
+				return nil, err
+			}
+			return good.UnaryCall(ctx, in)
+		},
+		clientStream: func(ss testpb.TestService_StreamingInputCallServer) error {
+			if err := fail(ss.Context()); err != nil {
+				return err
+			}
+			return good.StreamingInputCall(ss)
+		},
+		serverStream: func(in *testpb.StreamingOutputCallRequest, ss testpb.TestService_StreamingOutputCallServer) error {
+			if err := fail(ss.Context()); err != nil {
+				return err
+			}
+			return good.StreamingOutputCall(in, ss)
+		},
+		bidi: func(ss testpb.TestService_FullDuplexCallServer) error {
+			if err := fail(ss.Context()); err != nil {
+				return err
+			}
+			return good.FullDuplexCall(ss)
+		},
+	}
+}
+
+// tree is who begat whom.
+type tree struct {
+	Name     string
+	Kind     string
+	Status   string
+	Attrs    map[string]any
+	Children []tree
+}
+
+// trees returns the ended spans as trees, children in the order in which they
+// began. Of the attributes those named are kept.
+func trees(spans []sdktrace.ReadOnlySpan, keys ...string) []tree {
+	spans = slices.Clone(spans)
+	slices.SortStableFunc(spans, func(a, b sdktrace.ReadOnlySpan) int { return a.StartTime().Compare(b.StartTime()) })
+	known := map[trace.SpanID]bool{}
+	for _, s := range spans {
+		known[s.SpanContext().SpanID()] = true
+	}
+	var below func(parent trace.SpanID, root bool) []tree
+	below = func(parent trace.SpanID, root bool) (found []tree) {
+		for _, s := range spans {
+			if up := s.Parent().SpanID(); up != parent && (!root || known[up]) {
+				continue
+			}
+			t := tree{Name: s.Name(), Kind: s.SpanKind().String(), Status: s.Status().Code.String(), Attrs: map[string]any{}}
+			for k, v := range attrs(s.Attributes()) {
+				if slices.Contains(keys, k) {
+					t.Attrs[k] = v
+				}
+			}
+			t.Children = below(s.SpanContext().SpanID(), false)
+			found = append(found, t)
+		}
+		return found
+	}
+	return below(trace.SpanID{}, true)
+}
+
+// Rule 7: whatever gRPC's own retries do, a call is one trace, one call span
+// and one point; servers' spans are children of the call, or of its attempts.
+func TestRule7Retries(t *testing.T) {
+	for _, followed := range []bool{false, true} {
+		for _, chained := range []bool{false, true} {
+			for _, kind := range kinds {
+				name := name(kind, chained)
+				if followed {
+					name += "/attempts"
+				}
+				t.Run(name, func(t *testing.T) {
+					var headers [][]string
+					h := start(t, flaky(2, func(ctx context.Context) {
+						md, _ := metadata.FromIncomingContext(ctx)
+						headers = append(headers, append(slices.Clone(md.Get(propagation.RequestIDHeader)), md.Get("traceparent")...))
+					}), func(h *harness) {
+						h.dial = append(h.dial, retrying)
+						if followed {
+							h.clients = append(h.clients, interceptors.WithAttempts())
+						}
+						if add := chain(chained); add != nil {
+							add(h)
+						}
+					})
+					if err := h.call(h.ctx(), kind); err != nil {
+						t.Fatal(err)
+					}
+					h.idle()
+
+					method := nameOf(kind)
+					server := func(previous int64, code, status string) tree {
+						a := map[string]any{"rpc.response.status_code": code}
+						if previous > 0 {
+							a["previous-rpc-attempts"] = previous
+						}
+						return tree{Name: method, Kind: "server", Status: status, Attrs: a}
+					}
+					servers := []tree{server(0, "UNAVAILABLE", "Error"), server(1, "UNAVAILABLE", "Error"), server(2, "OK", "Unset")}
+					call := tree{Name: method, Kind: "client", Status: "Unset", Attrs: map[string]any{"rpc.response.status_code": "OK"}, Children: servers}
+					spans := 4
+					if followed {
+						spans = 7
+						call.Children = nil
+						for i, s := range servers {
+							call.Children = append(call.Children, tree{Name: "Attempt." + method, Kind: "internal", Status: s.Status, Children: []tree{s}, Attrs: map[string]any{
+								"previous-rpc-attempts": int64(i), "transparent-retry": false, "rpc.response.status_code": s.Attrs["rpc.response.status_code"]}})
+						}
+					}
+					got := trees(h.ended(spans), "previous-rpc-attempts", "transparent-retry", "rpc.response.status_code")
+					if diff := cmp.Diff([]tree{call}, got); diff != "" {
+						t.Errorf("spans (-want +got):\n%s", diff)
+					}
+
+					if diff := cmp.Diff(map[string]int64{"OK": 1}, h.counts("rpc.client.call.duration", "rpc.response.status_code")); diff != "" {
+						t.Errorf("calls by code (-want +got):\n%s", diff)
+					}
+					if diff := cmp.Diff(map[string]int64{"OK": 1, "UNAVAILABLE": 2}, h.counts("rpc.server.call.duration", "rpc.response.status_code")); diff != "" {
+						t.Errorf("calls by code on the server (-want +got):\n%s", diff)
+					}
+					var wantReasons, wantCodes map[string]int64
+					if followed {
+						wantReasons, wantCodes = map[string]int64{"initial": 1, "retry": 2}, map[string]int64{"OK": 1, "UNAVAILABLE": 2}
+					}
+					if diff := cmp.Diff(wantReasons, nonEmpty(h.counts("rpcscope.client.attempts", "rpcscope.attempt"))); diff != "" {
+						t.Errorf("attempts by reason (-want +got):\n%s", diff)
+					}
+					if diff := cmp.Diff(wantCodes, nonEmpty(h.counts("rpcscope.client.attempts", "rpc.response.status_code"))); diff != "" {
+						t.Errorf("attempts by code (-want +got):\n%s", diff)
+					}
+					if got := clientRecords(t, h); len(got) != 1 || got[0]["rpc.response.status_code"] != "OK" {
+						t.Errorf("the client logged %v, want one record with OK", got)
+					}
+
+					// Rule 9: metadata is replaced, not appended again; rule 19: one id for all attempts.
+					if len(headers) != 3 {
+						t.Fatalf("the server saw %d attempts, want 3", len(headers))
+					}
+					for _, got := range headers {
+						if len(got) != 2 || got[0] != headers[0][0] {
+							t.Errorf("request ids and traceparents of an attempt: %v, want one of each, the id as in %v", got, headers[0])
+						}
+					}
+				})
+			}
+		}
+	}
+}
+
+// Rule 7: when all attempts fail the last one's status is the call's.
+func TestRule7LastAttemptDecides(t *testing.T) {
+	for _, kind := range kinds {
+		t.Run(kind.String(), func(t *testing.T) {
+			h := start(t, flaky(100, nil), func(h *harness) {
+				h.dial = append(h.dial, retrying)
+				h.clients = append(h.clients, interceptors.WithAttempts())
+			})
+			if err := h.call(h.ctx(), kind); status.Code(err) != codes.Unavailable {
+				t.Fatalf("the caller got %v, want Unavailable", err)
+			}
+			h.idle()
+			h.ended(9)
+			call := h.span(trace.SpanKindClient)
+			if got := attrs(call.Attributes())["rpc.response.status_code"]; got != "UNAVAILABLE" || call.Status().Code != otelcodes.Error {
+				t.Errorf("the call's span: %v, %v; want UNAVAILABLE and Error", got, call.Status())
+			}
+			if diff := cmp.Diff(map[string]int64{"initial": 1, "retry": 3}, h.counts("rpcscope.client.attempts", "rpcscope.attempt")); diff != "" {
+				t.Errorf("attempts by reason (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(map[string]int64{"UNAVAILABLE": 1}, h.counts("rpc.client.call.duration", "rpc.response.status_code")); diff != "" {
+				t.Errorf("calls by code (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// Rules 2 and 7: of an attempt that fails while the client is sending gRPC says
+// that it went well. What it was comes out when the call is tried again, or ends.
+func TestRule2AttemptRejectedWhileSending(t *testing.T) {
+	for _, chained := range []bool{false, true} {
+		for _, test := range []struct {
+			name     string
+			first    codes.Code
+			attempts []string
+			err      codes.Code
+		}{
+			{"retried", codes.Unavailable, []string{"UNAVAILABLE", "OK"}, codes.OK},
+			{"rejected", codes.PermissionDenied, []string{"PERMISSION_DENIED"}, codes.PermissionDenied},
+		} {
+			t.Run(name(interceptors.BidiStream, chained)+"/"+test.name, func(t *testing.T) {
+				var calls atomic.Int64
+				h := start(t, &stub{bidi: func(ss testpb.TestService_FullDuplexCallServer) error {
+					if calls.Add(1) == 1 {
+						return status.Error(test.first, "no")
+					}
+					return nil
+				}}, func(h *harness) {
+					h.dial = append(h.dial, retrying)
+					h.clients = append(h.clients, interceptors.WithAttempts())
+					if add := chain(chained); add != nil {
+						add(h)
+					}
+				})
+				cs, err := h.client.FullDuplexCall(h.ctx())
+				if err != nil {
+					t.Fatal(err)
+				}
+				for err == nil {
+					err = cs.Send(&testpb.StreamingOutputCallRequest{}) // io.EOF in the end, never RecvMsg's status
+				}
+				if err := drain(cs); status.Code(err) != test.err {
+					t.Fatalf("the caller got %v, want %v", err, test.err)
+				}
+				h.idle()
+				got := map[string][]string{}
+				for _, s := range h.ended(1 + 2*len(test.attempts)) {
+					kind := s.SpanKind().String()
+					got[kind] = append(got[kind], attrs(s.Attributes())["rpc.response.status_code"].(string))
+				}
+				want := map[string][]string{"internal": test.attempts, "server": test.attempts, "client": test.attempts[len(test.attempts)-1:]}
+				if diff := cmp.Diff(want, got); diff != "" {
+					t.Errorf("codes of spans (-want +got):\n%s", diff)
+				}
+				for _, code := range test.attempts {
+					if n := h.counts("rpcscope.client.attempts", "rpc.response.status_code")[code]; n != 1 {
+						t.Errorf("%d attempts were counted %s, want 1", n, code)
+					}
+				}
+			})
+		}
+	}
+}
+
+func TestAttemptsPoint(t *testing.T) {
+	h := start(t, &stub{}, func(h *harness) { h.clients = append(h.clients, interceptors.WithAttempts()) })
+	if err := h.call(h.ctx(), interceptors.Unary); err != nil {
+		t.Fatal(err)
+	}
+	h.idle()
+	data, _ := h.metric("rpcscope.client.attempts").(metricdata.Sum[int64])
+	if len(data.DataPoints) != 1 || data.DataPoints[0].Value != 1 || !data.IsMonotonic {
+		t.Fatalf("rpcscope.client.attempts: %+v, want one attempt", data)
+	}
+	want := map[string]any{"rpc.method": nameOf(interceptors.Unary), "rpc.system.name": "grpc", "server.address": "bufconn",
+		"rpc.response.status_code": "OK", "rpcscope.attempt": "initial"}
+	if diff := cmp.Diff(want, attrs(data.DataPoints[0].Attributes.ToSlice())); diff != "" {
+		t.Errorf("attributes (-want +got):\n%s", diff)
+	}
+}
+
+// Rule 7: an attempt that never reached a server is made again, and that is no
+// retry: to gRPC the call has not been tried before.
+func TestRule7TransparentRetry(t *testing.T) {
+	for _, kind := range kinds {
+		t.Run(kind.String(), func(t *testing.T) {
+			goingAway := newGoingAway()
+			h := start(t, &stub{}, func(h *harness) {
+				h.clients = append(h.clients, interceptors.WithAttempts())
+				h.dial = append(h.dial, grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+					if goingAway.used.CompareAndSwap(false, true) {
+						return goingAway.DialContext(ctx)
+					}
+					return h.listen.DialContext(ctx)
+				}))
+			})
+			goingAway.serve(t)
+			if err := h.call(h.ctx(), kind); err != nil {
+				t.Fatal(err)
+			}
+			h.idle()
+			method := nameOf(kind)
+			ok, unavailable := map[string]any{"rpc.response.status_code": "OK"}, "UNAVAILABLE"
+			want := []tree{{Name: method, Kind: "client", Status: "Unset", Attrs: ok, Children: []tree{
+				{Name: "Attempt." + method, Kind: "internal", Status: "Error", Attrs: map[string]any{
+					"previous-rpc-attempts": int64(0), "transparent-retry": false, "rpc.response.status_code": unavailable}},
+				{Name: "Attempt." + method, Kind: "internal", Status: "Unset", Attrs: map[string]any{
+					"previous-rpc-attempts": int64(0), "transparent-retry": true, "rpc.response.status_code": "OK"}, Children: []tree{
+					{Name: method, Kind: "server", Status: "Unset", Attrs: ok}}}}}}
+			if diff := cmp.Diff(want, trees(h.ended(4), "previous-rpc-attempts", "transparent-retry", "rpc.response.status_code")); diff != "" {
+				t.Errorf("spans (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(map[string]int64{"initial": 1, "transparent_retry": 1}, h.counts("rpcscope.client.attempts", "rpcscope.attempt")); diff != "" {
+				t.Errorf("attempts by reason (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(map[string]int64{"OK": 1}, h.counts("rpc.client.call.duration", "rpc.response.status_code")); diff != "" {
+				t.Errorf("calls by code (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// goingAway is an HTTP/2 server that takes one connection and goes away at the
+// first request, without having looked at it.
+type goingAway struct {
+	*bufconn.Listener
+	used atomic.Bool
+}
+
+func newGoingAway() *goingAway { return &goingAway{Listener: bufconn.Listen(1 << 16)} }
+
+func (g *goingAway) serve(t *testing.T) {
+	done := make(chan struct{})
+	t.Cleanup(func() { _ = g.Close(); <-done })
+	go func() {
+		defer close(done)
+		conn, err := g.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+		if _, err := io.ReadFull(conn, make([]byte, len(preface))); err != nil {
+			t.Error(err)
+			return
+		}
+		const headers, settings, goAway = 1, 4, 7
+		frame := func(kind byte, payload ...byte) {
+			header := append(binary.BigEndian.AppendUint32(nil, uint32(len(payload))<<8|uint32(kind)), 0, 0, 0, 0, 0)
+			_, _ = conn.Write(append(header, payload...))
+		}
+		frame(settings)
+		for {
+			var header [9]byte
+			if _, err := io.ReadFull(conn, header[:]); err != nil {
+				return // the client has gone, as it was told to
+			}
+			length := binary.BigEndian.Uint32(header[:4]) >> 8
+			if _, err := io.ReadFull(conn, make([]byte, length)); err != nil {
+				return
+			}
+			if header[3] == headers {
+				frame(goAway, make([]byte, 8)...) // the last stream that was looked at: none; no error
+			}
+		}
+	}()
+}
+
+func nonEmpty(m map[string]int64) map[string]int64 {
+	if len(m) == 0 {
+		return nil
+	}
+	return m
+}
+
+func nameOf(kind interceptors.Kind) string {
+	return map[interceptors.Kind]string{interceptors.Unary: unaryMethod, interceptors.ClientStream: clientStreamMethod,
+		interceptors.ServerStream: serverStreamMethod, interceptors.BidiStream: bidiMethod}[kind][1:]
+}
+
+func clientRecords(t *testing.T, h *harness) []map[string]any { return recordsOf(t, h, "client call") }
+
+func recordsOf(t *testing.T, h *harness, msg string) (found []map[string]any) {
+	t.Helper()
+	for _, r := range h.logs.records(t) {
+		if r["msg"] == msg {
+			found = append(found, r)
+		}
+	}
+	return found
+}
