@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"strings"
 	"sync"
@@ -189,11 +190,12 @@ func TestFormat(t *testing.T) {
 		t.Errorf("got %s", withStack)
 	}
 	for e, want := range map[*errors.Error]string{
-		errors.NotFound("gone"):                            "NotFound: gone",
-		errors.NotFound("gone").WithCause(inner):           "NotFound: gone: row missing",
-		errors.Internal(inner):                             "Internal: row missing",
-		errors.Internal(nil):                               "Internal: internal error",
-		errors.Internal(inner).WithMessage("out of order"): "Internal: out of order: row missing",
+		errors.NotFound("gone"):                                 "NotFound: gone",
+		errors.NotFound("gone").WithCause(inner):                "NotFound: gone: row missing",
+		errors.Internal(inner):                                  "Internal: row missing",
+		errors.Internal(nil):                                    "Internal: internal error",
+		errors.Internal(inner).WithMessage("out of order"):      "Internal: out of order: row missing",
+		errors.NotFound("gone").WithCause((*fs.PathError)(nil)): "NotFound: gone: <nil>", // whose Error method panics
 	} {
 		if got := e.Error(); got != want {
 			t.Errorf("got %q, want %q", got, want)

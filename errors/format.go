@@ -21,12 +21,23 @@ func (e *Error) text() string {
 		return e.code.String() + ": " + e.Message()
 	}
 	if e.over {
-		return e.cause.Error()
+		return textOf(e.cause)
 	}
 	if message := e.Message(); message != defaultText(e.code) {
-		return e.code.String() + ": " + message + ": " + e.cause.Error()
+		return e.code.String() + ": " + message + ": " + textOf(e.cause)
 	}
-	return e.code.String() + ": " + e.cause.Error()
+	return e.code.String() + ": " + textOf(e.cause)
+}
+
+// textOf is the text of err, also where its Error method panics, as that of a nil
+// pointer may.
+func textOf(err error) (text string) {
+	defer func() {
+		if recover() != nil {
+			text = fmt.Sprint(err) // which has a word for it
+		}
+	}()
+	return err.Error()
 }
 
 // Format prints the whole text of e for %v and %s. For %+v it adds, for logs
@@ -49,7 +60,7 @@ func writeCauses(b *strings.Builder, err error, depth int) {
 	if err == nil {
 		return
 	}
-	fmt.Fprintf(b, "\n%s%T: %s", strings.Repeat("  ", depth), err, redact(err.Error()))
+	fmt.Fprintf(b, "\n%s%T: %s", strings.Repeat("  ", depth), err, redact(textOf(err)))
 	switch x := err.(type) {
 	case interface{ Unwrap() error }:
 		writeCauses(b, x.Unwrap(), depth+1)
@@ -81,7 +92,7 @@ func (e *Error) LogValue() slog.Value {
 		attrs = append(attrs, slog.Bool("remote", true))
 	}
 	if e.cause != nil {
-		attrs = append(attrs, slog.String("cause", redact(e.cause.Error())))
+		attrs = append(attrs, slog.String("cause", redact(textOf(e.cause))))
 	}
 	return slog.GroupValue(attrs...)
 }

@@ -58,7 +58,10 @@
 // codes that mean its own fault make a span an error; on a client all but OK
 // do. Spans and log records also have the request id (request.id, request_id),
 // the domain and reason of a typed error (error.domain, error.reason) and what
-// the propagator tells of the identity. Neither ids nor strings that a peer
+// the propagator tells of the identity. A server's fault is an event on its span
+// as well, exception, with type, text and the stack of where the error was made;
+// OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN=logs moves it to the log record, and
+// logs/dup puts it in both. Neither ids nor strings that a peer
 // chose are ever attributes of a metric: unknown methods are _OTHER, and errors
 // are counted in rpcscope.server.errors and rpcscope.client.errors by a bounded
 // number of reasons.

@@ -129,7 +129,8 @@ func WithoutTracing() Option { return option(func(c *config) { c.withoutTracing 
 // WithoutMetrics records no metrics.
 func WithoutMetrics() Option { return option(func(c *config) { c.withoutMetrics = true }) }
 
-// WithoutLogging writes no access log. Panics are still logged.
+// WithoutLogging writes no access log. Panics are still logged, and a server's
+// faults where OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN puts them in the log.
 func WithoutLogging() Option { return option(func(c *config) { c.withoutLogging = true }) }
 
 // WithFilter observes only the calls that m matches: for others there is no

@@ -1,8 +1,11 @@
 package interceptors
 
 import (
+	"context"
 	"fmt"
 	"sync"
+
+	"google.golang.org/grpc/status"
 
 	"github.com/rpcscope/rpcscope/errors"
 )
@@ -19,6 +22,22 @@ func (r *rpc) recovered(value any) error {
 	}
 	r.panicked = true
 	return errors.Internal(&panicError{value})
+}
+
+// convert makes the status of what a call failed with. A mapper's panic, or one
+// of the error's own methods, as where it is a nil pointer of its type, is the
+// end of the call and not of the process (rule 10).
+func (r *rpc) convert(ctx context.Context, err error) (st *status.Status) {
+	defer func() {
+		if value := recover(); value != nil {
+			r.panicked = true
+			failure := errors.Internal(fmt.Errorf("interceptors: converting %T: %w", err, &panicError{value}))
+			r.failure, st = failure, failure.GRPCStatus()
+		}
+	}()
+	failure := r.e.converter.Convert(ctx, err)
+	r.failure = failure
+	return r.e.converter.Status(ctx, failure)
 }
 
 // panicError is the cause of the Internal error that a panic becomes.

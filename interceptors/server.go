@@ -2,7 +2,6 @@ package interceptors
 
 import (
 	"context"
-	"io"
 	"strings"
 	"time"
 
@@ -264,14 +263,9 @@ func (s *server) reply(ctx context.Context, r *rpc, err error) error {
 		}
 		return nil
 	}
-	if err == io.EOF {
-		// A handler that returns what RecvMsg told it: not an end, a mistake.
-		err = errors.Unknown(err)
-	}
-	failure := s.converter.Convert(ctx, err)
-	r.failure = failure
+	st := r.convert(ctx, err)
 	_ = grpc.SetTrailer(ctx, metadata.MD{propagation.RequestIDHeader: r.id[:]})
-	return s.converter.Status(ctx, failure).Err()
+	return st.Err()
 }
 
 // serverStream gives the handler the context and the hooks of the chain. It is
