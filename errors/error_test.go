@@ -190,12 +190,13 @@ func TestFormat(t *testing.T) {
 		t.Errorf("got %s", withStack)
 	}
 	for e, want := range map[*errors.Error]string{
-		errors.NotFound("gone"):                                 "NotFound: gone",
-		errors.NotFound("gone").WithCause(inner):                "NotFound: gone: row missing",
-		errors.Internal(inner):                                  "Internal: row missing",
-		errors.Internal(nil):                                    "Internal: internal error",
-		errors.Internal(inner).WithMessage("out of order"):      "Internal: out of order: row missing",
-		errors.NotFound("gone").WithCause((*fs.PathError)(nil)): "NotFound: gone: <nil>", // whose Error method panics
+		errors.NotFound("gone"):                            "NotFound: gone",
+		errors.NotFound("gone").WithCause(inner):           "NotFound: gone: row missing",
+		errors.Internal(inner):                             "Internal: row missing",
+		errors.Internal(nil):                               "Internal: internal error",
+		errors.Internal(inner).WithMessage("out of order"): "Internal: out of order: row missing",
+		errors.InvalidArgument("").WithField("a", "EMPTY", "").WithField("b", "B", "is odd").WithCause(io.EOF): "InvalidArgument: a EMPTY; b is odd: EOF",
+		errors.NotFound("gone").WithCause((*fs.PathError)(nil)):                                                "NotFound: gone: <nil>", // whose Error method panics
 	} {
 		if got := e.Error(); got != want {
 			t.Errorf("got %q, want %q", got, want)
@@ -212,10 +213,10 @@ func TestLogValue(t *testing.T) {
 		return a
 	}}))
 	log.Info("", "err", errUserNotFound.With("id", 7).WithRetry(time.Second).WithCause(io.EOF))
-	log.Info("", "err", errors.NotFound("gone"))
+	log.Info("", "err", errors.InvalidArgument("bad").WithField("a", "EMPTY", "").WithField("b", "B", "is odd"))
 	log.Info("", "err", remote(t, errors.NotFound("gone")))
 	want := `{"err":{"code":"NotFound","message":"user 7 does not exist","domain":"users.example.com","reason":"USER_NOT_FOUND","metadata":{"id":"7"},"retry_after":1000000000,"cause":"EOF"}}
-{"err":{"code":"NotFound","message":"gone"}}
+{"err":{"code":"InvalidArgument","message":"bad","fields":["a EMPTY","b is odd"]}}
 {"err":{"code":"NotFound","message":"gone","remote":true,"cause":"rpc error: code = NotFound desc = gone"}}
 `
 	if diff := cmp.Diff(want, b.String()); diff != "" {

@@ -1,14 +1,15 @@
 package errors
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"log/slog"
 	"strings"
 )
 
-// Error is the whole text of e, its cause included. It is for logs and spans,
-// not for strangers: see [Error.Message].
+// Error is the whole text of e: code, message, field violations and cause. It is
+// for logs and spans, not for strangers: see [Error.Message].
 func (e *Error) Error() string {
 	if e == nil {
 		return "<nil>"
@@ -17,16 +18,29 @@ func (e *Error) Error() string {
 }
 
 func (e *Error) text() string {
-	if e.cause == nil {
-		return e.code.String() + ": " + e.Message()
-	}
-	if e.over {
+	if e.over && e.cause != nil {
 		return textOf(e.cause)
 	}
-	if message := e.Message(); message != defaultText(e.code) {
-		return e.code.String() + ": " + message + ": " + textOf(e.cause)
+	text := e.code.String()
+	if message := e.Message(); e.cause == nil || message != defaultText(e.code) {
+		text += ": " + message
 	}
-	return e.code.String() + ": " + textOf(e.cause)
+	if len(e.fields) > 0 {
+		text += ": " + strings.Join(e.violations(), "; ")
+	}
+	if e.cause != nil {
+		text += ": " + textOf(e.cause)
+	}
+	return text
+}
+
+// violations are those of the fields, one text each.
+func (e *Error) violations() []string {
+	texts := make([]string, len(e.fields))
+	for i, f := range e.fields {
+		texts[i] = f.GetField() + " " + cmp.Or(f.GetDescription(), f.GetReason())
+	}
+	return texts
 }
 
 // textOf is the text of err, also where its Error method panics, as that of a nil
@@ -72,18 +86,22 @@ func writeCauses(b *strings.Builder, err error, depth int) {
 }
 
 // LogValue is e as a group for [log/slog]: code and message, domain, reason,
-// metadata, retry_after and remote where there are any, and the private cause.
+// metadata, fields (their violations), retry_after and remote where there are
+// any, and the private cause.
 func (e *Error) LogValue() slog.Value {
 	if e == nil {
 		return slog.StringValue("<nil>")
 	}
-	attrs := make([]slog.Attr, 0, 8)
+	attrs := make([]slog.Attr, 0, 9)
 	attrs = append(attrs, slog.String("code", e.code.String()), slog.String("message", e.Message()))
 	if e.hasInfo() {
 		attrs = append(attrs, slog.String("domain", e.domain), slog.String("reason", e.reason))
 	}
 	if len(e.metadata) > 0 {
 		attrs = append(attrs, slog.Any("metadata", e.Metadata()))
+	}
+	if len(e.fields) > 0 {
+		attrs = append(attrs, slog.Any("fields", e.violations()))
 	}
 	if e.retries {
 		attrs = append(attrs, slog.Duration("retry_after", e.retry))
