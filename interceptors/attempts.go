@@ -137,13 +137,15 @@ func (a *attempt) end(ctx context.Context, event *stats.End) {
 		}
 	}
 	a.over = event.EndTime
-	if event.Error == nil && (r.call.Kind == ClientStream || r.call.Kind == BidiStream) {
-		// So gRPC says also when the attempt failed while the client was
-		// sending (rule 2).
-		r.unsettled.Store(a)
+	if event.Error != nil {
+		a.settle(event.Error)
 		return
 	}
-	a.settle(event.Error)
+	// So gRPC says also when the attempt failed while the client was sending
+	// (rule 2).
+	if last := r.unsettled.Swap(a); last != nil {
+		last.settle(nil) // an interceptor inside of ours makes several calls of one
+	}
 }
 
 // settle records the attempt with what it ended with.

@@ -71,6 +71,27 @@ func flaky(n int64, metadata func(context.Context)) *stub {
 	}
 }
 
+// silent makes a call of the kind that sends no more than it must.
+func (h *harness) silent(ctx context.Context, kind interceptors.Kind) error {
+	switch kind {
+	case interceptors.ClientStream:
+		cs, err := h.client.StreamingInputCall(ctx)
+		if err != nil {
+			return err
+		}
+		_, err = cs.CloseAndRecv()
+		return err
+	case interceptors.BidiStream:
+		cs, err := h.client.FullDuplexCall(ctx)
+		if err != nil {
+			return err
+		}
+		_ = cs.CloseSend()
+		return drain(cs)
+	}
+	return h.call(ctx, kind)
+}
+
 // tree is who begat whom.
 type tree struct {
 	Name     string
@@ -205,7 +226,7 @@ func TestRule7LastAttemptDecides(t *testing.T) {
 				h.dial = append(h.dial, retrying)
 				h.clients = append(h.clients, interceptors.WithAttempts())
 			})
-			if err := h.call(h.ctx(), kind); status.Code(err) != codes.Unavailable {
+			if err := h.silent(h.ctx(), kind); status.Code(err) != codes.Unavailable {
 				t.Fatalf("the caller got %v, want Unavailable", err)
 			}
 			h.idle()
@@ -278,6 +299,49 @@ func TestRule2AttemptRejectedWhileSending(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// When gRPC gives up retrying while the client is sending, SendMsg fails with an
+// unknown error of its own, not with io.EOF; span, point and record have the code
+// that the caller was told first.
+func TestRule2RetriesExhaustedWhileSending(t *testing.T) {
+	for _, chained := range []bool{false, true} {
+		t.Run(name(interceptors.BidiStream, chained), func(t *testing.T) {
+			h := start(t, flaky(100, nil), func(h *harness) {
+				h.dial = append(h.dial, retrying)
+				h.clients = append(h.clients, interceptors.WithAttempts())
+				if add := chain(chained); add != nil {
+					add(h)
+				}
+			})
+			cs, err := h.client.FullDuplexCall(h.ctx())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for err == nil {
+				err = cs.Send(&testpb.StreamingOutputCallRequest{})
+			}
+			if err == io.EOF {
+				err = drain(cs)
+			}
+			if status.Code(err) == codes.OK {
+				t.Fatalf("the caller got %v, want an error", err)
+			}
+			_ = drain(cs)
+			h.idle()
+			h.ended(9)
+			want := canonical(status.Code(err))
+			if got := attrs(h.span(trace.SpanKindClient).Attributes())["rpc.response.status_code"]; got != want {
+				t.Errorf("client span: %v, want %v as the caller got", got, want)
+			}
+			if diff := cmp.Diff(map[string]int64{want: 1}, h.counts("rpc.client.call.duration", "rpc.response.status_code")); diff != "" {
+				t.Errorf("calls by code (-want +got):\n%s", diff)
+			}
+			if got := clientRecords(t, h); len(got) != 1 || got[0]["rpc.response.status_code"] != want {
+				t.Errorf("the client logged %v, want one record with %s", got, want)
+			}
+		})
 	}
 }
 
@@ -383,6 +447,13 @@ func (g *goingAway) serve(t *testing.T) {
 			}
 		}
 	}()
+}
+
+// canonical is a code as the semantic conventions write it.
+func canonical(code codes.Code) string {
+	return [...]string{"OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
+		"PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL",
+		"UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED"}[code]
 }
 
 func nonEmpty(m map[string]int64) map[string]int64 {

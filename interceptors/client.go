@@ -161,6 +161,7 @@ func (c *client) invoke(ctx context.Context, r *rpc, req, reply any, cc *grpc.Cl
 		r.call.sent.Store(1)
 	}
 	err := invoker(r.sendable(ctx), r.call.FullMethod, req, reply, cc, opts...)
+	r.settle(err)
 	if err != nil {
 		return c.converter.FromRPC(ctx, err)
 	}
