@@ -26,6 +26,9 @@ type defect struct {
 var defects = slices.Concat(
 	streamDefects,
 	callDefects,
+	signalDefects,
+	serverDefects,
+	baggageDefects,
 )
 
 // observe plays the scenario on s, in a bubble of its own.

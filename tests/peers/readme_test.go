@@ -62,7 +62,7 @@ func table(t *testing.T) string {
 					seen[i] = "**" + fact + "**"
 				}
 			}
-			fmt.Fprintf(&b, "| %s | %s %s | %s | %s |\n", d.what, s.name, versions[s.module], cell(seen), cell(right))
+			fmt.Fprintf(&b, "| %s | %s %s%s | %s | %s |\n", d.what, s.name, versions[s.module], s.how, cell(seen), cell(right))
 		}
 	}
 	return b.String()

@@ -18,6 +18,7 @@ import (
 type stack struct {
 	name   string
 	module string // the path of the peer's module; "" for rpcscope's own
+	how    string // it is set up, where that needs saying
 	server func(*recording) []grpc.ServerOption
 	client func(*recording) []grpc.DialOption
 
@@ -31,6 +32,8 @@ type stack struct {
 	duration func(side string) string
 	// The codes that a server logged.
 	logged func(r *recording) []string
+	// How it nests interceptors of streams.
+	nested nested
 }
 
 const otelgrpcModule = "go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
