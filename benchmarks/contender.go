@@ -28,8 +28,8 @@ const (
 	assembledName = "assembled"
 	oursName      = "rpcscope"
 
-	onOTelGRPCName = "rpcscope, otelgrpc engine"
-	chainedName    = "rpcscope, 4 interceptors"
+	onOTelGRPCName = "rpcscope on otelgrpc"
+	chainedName    = "rpcscope + 4 interceptors"
 )
 
 var contenders = []contender{

@@ -5,6 +5,7 @@
 //	go run .                                  # everything, to the terminal
 //	go run . -scenario unary -rounds 3        # one scenario, in seconds
 //	go run . -scenario 'unary*' -contender bare,otelgrpc,rpcscope
+//	go run . -scenario open                   # open streams: goroutines and memory
 //
 // # How it measures
 //
@@ -14,11 +15,29 @@
 // order that changes from round to round. A time that is compared is the median
 // of the ratios of the rounds, so that a machine that is slow for a second is
 // slow for both. Allocations are those of the whole process per call; they
-// repeat to 1 %.
+// repeat to 1 %, and the budgets in budget_test.go are held to them.
+//
+// Open streams are held by one contender after the other. What they hold is
+// what is reachable after collecting, on both sides, without the descriptors of
+// goroutines, which the runtime keeps for the next ones.
 //
 // # What is compared
 //
 // Every contender records to the same SDK: the same sampler, span limits and
 // histograms, a span processor that takes finished spans and drops them, a
-// reader that is asked by nobody.
+// reader that is asked by nobody. TestContendersDoTheirJob holds each to the
+// spans, points and records that it is here for.
+//
+// # Profiles
+//
+// Each pair of a scenario and a contender is a benchmark too, for go test's
+// profiles; spaces in names become underscores:
+//
+//	go test -run '^$' -bench 'Calls/unary$/^rpcscope$' -benchtime 20000x -memprofilerate 1 -memprofile mem.out
+//	go tool pprof -sample_index alloc_objects -top mem.out
+//	go test -run '^$' -bench 'Calls/unary$/^rpcscope$' -benchtime 5s -cpuprofile cpu.out
+//
+// Divide what pprof shows by the number of calls, and take the same profile of
+// bare gRPC away: what is left is the contender's. Count with this, and compare
+// times only with the command: benchmarks run one after the other.
 package main

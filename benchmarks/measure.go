@@ -8,12 +8,29 @@ import (
 	"time"
 )
 
-// sample is what one call of one contender took in one round, on average.
+// sample is what one call of one contender took in one round, on average, or
+// what one of its open streams held.
 type sample struct {
 	time   float64 // nanoseconds
 	allocs float64
 	bytes  float64
+
+	goroutines float64
+	heap       float64 // bytes
+	stack      float64 // bytes
 }
+
+// quantity is one of a sample.
+type quantity func(sample) float64
+
+var (
+	timeOf       quantity = func(s sample) float64 { return s.time }
+	allocsOf     quantity = func(s sample) float64 { return s.allocs }
+	bytesOf      quantity = func(s sample) float64 { return s.bytes }
+	goroutinesOf quantity = func(s sample) float64 { return s.goroutines }
+	heapOf       quantity = func(s sample) float64 { return s.heap }
+	stackOf      quantity = func(s sample) float64 { return s.stack }
+)
 
 // result is what a scenario took, by contender and round.
 type result struct {
@@ -23,13 +40,9 @@ type result struct {
 	samples    map[string][]sample
 }
 
-type quantity func(sample) float64
-
-var (
-	timeOf   quantity = func(s sample) float64 { return s.time }
-	allocsOf quantity = func(s sample) float64 { return s.allocs }
-	bytesOf  quantity = func(s sample) float64 { return s.bytes }
-)
+func newResult(s scenario, contenders []contender, calls int) *result {
+	return &result{scenario: s, contenders: contenders, calls: calls, samples: make(map[string][]sample)}
+}
 
 // median of a contender's rounds.
 func (r *result) median(name string, of quantity) float64 {
@@ -65,10 +78,20 @@ func quantile(values []float64, q float64) float64 {
 	return values[below] + (at-float64(below))*(values[above]-values[below])
 }
 
-// measure runs rounds of the scenario. In each, every contender makes as many
-// calls as the first one makes in about slice.
-func measure(s scenario, contenders []contender, rounds int, slice time.Duration) (r *result, err error) {
-	r = &result{scenario: s, contenders: contenders, samples: make(map[string][]sample)}
+// turn returns who is the i-th of n in a round, so that nobody is always first
+// nor always follows the same one.
+func turn(round, i, n int) int {
+	at := (round + i) % n
+	if round%2 == 1 {
+		return n - 1 - at
+	}
+	return at
+}
+
+// measure runs rounds of the scenario. In each, every contender makes so many
+// calls.
+func measure(s scenario, contenders []contender, rounds, calls int) (r *result, err error) {
+	r = newResult(s, contenders, calls)
 	var rigs []*rig
 	defer func() {
 		for _, rig := range rigs {
@@ -81,41 +104,38 @@ func measure(s scenario, contenders []contender, rounds int, slice time.Duration
 			return nil, fmt.Errorf("%s: %s: %w", s.name, c.name, err)
 		}
 		rigs = append(rigs, rig)
-	}
-	if r.calls, err = calibrate(rigs[0], slice); err != nil {
-		return nil, err
-	}
-	for _, rig := range rigs {
-		if err := rig.call(r.calls / 4); err != nil { // warm
-			return nil, err
+		if err := rig.call(calls / 4); err != nil { // warm
+			return nil, fmt.Errorf("%s: %s: %w", s.name, c.name, err)
 		}
 	}
 	for round := range rounds {
 		for i := range contenders {
-			at := (round + i) % len(contenders)
-			if round%2 == 1 { // nobody always follows the same one
-				at = len(contenders) - 1 - at
-			}
-			sample, err := rigs[at].measure(r.calls)
-			if err != nil {
-				return nil, err
-			}
+			at := turn(round, i, len(contenders))
 			name := contenders[at].name
+			sample, err := rigs[at].measure(calls)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %s: %w", s.name, name, err)
+			}
 			r.samples[name] = append(r.samples[name], sample)
 		}
 	}
 	return r, nil
 }
 
-// calibrate returns the number of calls that take about slice.
-func calibrate(r *rig, slice time.Duration) (int, error) {
+// calibrate returns the number of calls that take a contender about slice.
+func calibrate(s scenario, c contender, slice time.Duration) (calls int, err error) {
+	rig, err := newRig(s, c)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %s: %w", s.name, c.name, err)
+	}
+	defer func() { err = errors.Join(err, rig.close()) }()
 	for n := 1; ; n *= 2 {
 		start := time.Now()
-		if err := r.call(n); err != nil {
-			return 0, err
+		if err := rig.call(n); err != nil {
+			return 0, fmt.Errorf("%s: %s: %w", s.name, c.name, err)
 		}
-		if took := time.Since(start); took > slice/4 {
-			return max(n, int(float64(n)*float64(slice)/float64(took))), nil
+		if took := time.Since(start); took > slice/2 {
+			return max(1, int(float64(n)*float64(slice)/float64(took))), nil
 		}
 	}
 }

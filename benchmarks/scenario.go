@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"io"
+	"strconv"
 	"strings"
 
 	testpb "google.golang.org/grpc/interop/grpc_testing"
@@ -16,6 +17,7 @@ type scenario struct {
 	serverOnly bool    // the client is bare
 	tcp        bool    // loopback instead of a pipe in memory
 	parallel   bool    // from many goroutines over one connection
+	open       int     // so many streams are held open, instead of calls made
 	readme     bool    // a row of the README's table too
 }
 
@@ -38,10 +40,14 @@ var scenarios = []scenario{
 	{name: "bidi-server", call: bidi, ratio: 1, serverOnly: true},
 	{name: "bidi-never", call: bidi, ratio: 0},
 	{name: "bidi-tcp", call: bidi, ratio: 1, tcp: true},
+	{name: "open", call: bidi, ratio: 1, open: 10_000},
 }
 
 func (s scenario) String() string {
 	parts := []string{s.call.title}
+	if s.open > 0 {
+		parts = []string{strconv.Itoa(s.open) + " open streams"}
+	}
 	switch s.ratio {
 	case 0:
 		parts = append(parts, "never sampled")
