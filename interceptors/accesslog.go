@@ -38,6 +38,9 @@ func (e *engine) logHandler(m *method, code codes.Code) slog.Handler {
 		slog.String(string(semconv.RPCMethodKey), m.name),
 		slog.String(logKind, m.kind.String()),
 	}
+	if m.target != "" {
+		common = append(common, slog.String(string(semconv.ServerAddressKey), m.target))
+	}
 	if int(code) < len(codeNames) {
 		common = append(common, slog.String(string(semconv.RPCResponseStatusCodeKey), codeName(code)))
 	}
@@ -60,12 +63,11 @@ func (r *rpc) log(h slog.Handler, code codes.Code, elapsed time.Duration, err er
 		traceID, spanID := hexIDs(sc)
 		attrs = append(attrs, slog.String(logTraceID, traceID), slog.String(logSpanID, spanID))
 	}
-	attrs = append(attrs, slog.Int64(logSent, r.call.Sent()), slog.Int64(logReceived, r.call.Received()))
-	switch {
-	case r.peer != "":
+	if r.peer != "" {
 		attrs = append(attrs, slog.String(logPeer, r.peer))
-	case r.call.target != "":
-		attrs = append(attrs, slog.String(string(semconv.ServerAddressKey), r.call.target))
+	}
+	if r.m.kind != Unary {
+		attrs = append(attrs, slog.Int64(logSent, r.call.Sent()), slog.Int64(logReceived, r.call.Received()))
 	}
 	if err != nil {
 		attrs = append(attrs, slog.String(logError, err.Error()))
@@ -80,7 +82,7 @@ func (r *rpc) log(h slog.Handler, code codes.Code, elapsed time.Duration, err er
 			attrs = append(attrs, slog.Attr{Key: string(kv.Key), Value: slogValue(kv.Value)})
 		}
 	}
-	record := slog.NewRecord(time.Now(), levelOf(code), r.e.message, 0)
+	record := slog.NewRecord(r.call.start.Add(elapsed), levelOf(code), r.e.message, 0)
 	record.AddAttrs(attrs...)
 	// A handler's error has nowhere to go: the log is where errors go.
 	_ = h.Handle(ctx, record)
