@@ -1,6 +1,7 @@
 package errors
 
 import (
+	"cmp"
 	"encoding/base64"
 	"maps"
 	"slices"
@@ -11,12 +12,15 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	spb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
 const (
 	minMessageBytes = 512
 	maxNameBytes    = 255 // of a domain or a reason, once it must be shortened
+
+	truncated = "truncated" // the metadata of what was shortened
 )
 
 // trailerBytes is what a status takes of a trailer: the message is in it percent
@@ -44,9 +48,11 @@ func fit(message string, details []*anypb.Any, limit int, domain string) (string
 	}
 	b := newBudget(message, details, limit, domain)
 	b.cutMessage()
-	b.dropExpendable()
-	b.cutViolations()
-	b.cutInfo()
+	for _, cut := range []func(){b.dropExpendable, b.cutViolations, b.cutInfo} {
+		if b.over(b.details) {
+			cut()
+		}
+	}
 	return b.message, b.details
 }
 
@@ -84,15 +90,15 @@ func newBudget(message string, details []*anypb.Any, limit int, domain string) *
 	if b.info.Metadata == nil {
 		b.info.Metadata = map[string]string{}
 	}
-	b.info.Metadata["truncated"] = "true"
+	b.info.Metadata[truncated] = "true"
 	b.details = append([]*anypb.Any{pack(b.info)}, rest...)
 	return b
 }
 
-func (b *budget) over() bool { return trailerBytes(b.message, b.details) > b.limit }
+func (b *budget) over(details []*anypb.Any) bool { return trailerBytes(b.message, details) > b.limit }
 
 func (b *budget) cutMessage() {
-	if len(b.message) > minMessageBytes && trailerBytes(b.message, b.details[:b.core]) > b.limit {
+	if len(b.message) > minMessageBytes && b.over(b.details[:b.core]) {
 		b.message = clip(b.message, minMessageBytes)
 	}
 }
@@ -114,81 +120,99 @@ func expendability(p *anypb.Any) int {
 	return 2
 }
 
+// dropExpendable drops as few as do, the most expendable first and of equal
+// ones the last.
 func (b *budget) dropExpendable() {
-	for b.over() {
-		last, most := -1, 0
-		for i, p := range b.details[b.core:] {
-			if x := expendability(p); x > 0 && x >= most {
-				last, most = b.core+i, x
-			}
+	type candidate struct{ index, rank int }
+	var order []candidate
+	for i, p := range b.details[b.core:] {
+		if rank := expendability(p); rank > 0 {
+			order = append(order, candidate{b.core + i, rank})
 		}
-		if last < 0 {
-			return
-		}
-		b.details = slices.Delete(b.details, last, last+1)
 	}
+	slices.SortFunc(order, func(c, d candidate) int { return cmp.Or(d.rank-c.rank, d.index-c.index) })
+	b.shrink(len(order), func(n int) []*anypb.Any {
+		kept := slices.Clone(b.details)
+		for _, c := range order[:n] {
+			kept[c.index] = nil
+		}
+		return slices.DeleteFunc(kept, func(p *anypb.Any) bool { return p == nil })
+	})
 }
 
+// cutViolations drops violations from the last one.
 func (b *budget) cutViolations() {
-	for i := len(b.details) - 1; i >= b.core && b.over(); i-- {
-		if p := b.prefix(i); p != nil {
-			b.details[i] = p
-		} else {
-			b.details = slices.Delete(b.details, i, i+1)
+	messages := make([]protoreflect.Message, len(b.details))
+	all := 0
+	for i := b.core; i < len(b.details); i++ {
+		if m, err := b.details[i].UnmarshalNew(); err == nil {
+			messages[i] = m.ProtoReflect()
 		}
+		all += violations(messages[i])
 	}
+	b.shrink(all, func(n int) []*anypb.Any {
+		kept, room := slices.Clone(b.details[:b.core]), all-n
+		for i := b.core; i < len(b.details) && room > 0; i++ {
+			p := b.details[i]
+			if has := violations(messages[i]); has > room {
+				p = prefix(messages[i], room)
+			}
+			kept = append(kept, p)
+			room -= violations(messages[i])
+		}
+		return kept
+	})
 }
 
-// prefix is the detail at i with as many of its violations as fit, or nil if
-// none does.
-func (b *budget) prefix(i int) *anypb.Any {
-	m, err := b.details[i].UnmarshalNew()
-	if err != nil {
-		return nil
+// violations are how many a detail has, at least 1; one that cannot be read has
+// 1, too.
+func violations(m protoreflect.Message) int {
+	if m == nil {
+		return 1
 	}
-	// In all three messages the violations are field 1.
-	field := m.ProtoReflect().Descriptor().Fields().ByNumber(1)
-	all := m.ProtoReflect().Mutable(field).List()
-	shortened := func(n int) *anypb.Any {
-		c := proto.Clone(m)
-		c.ProtoReflect().SetUnknown(nil)
-		c.ProtoReflect().Mutable(field).List().Truncate(n)
-		return pack(c)
+	return max(m.Get(violationsField(m)).List().Len(), 1)
+}
+
+// violationsField is field 1 in all messages that have violations.
+func violationsField(m protoreflect.Message) protoreflect.FieldDescriptor {
+	return m.Descriptor().Fields().ByNumber(1)
+}
+
+// prefix is m as a detail, with its first n violations only.
+func prefix(m protoreflect.Message, n int) *anypb.Any {
+	some, field := m.New(), violationsField(m)
+	list := some.Mutable(field).List()
+	for i := range n {
+		list.Append(m.Get(field).List().Get(i))
 	}
-	details := slices.Clone(b.details)
-	n := sort.Search(all.Len()+1, func(n int) bool {
-		details[i] = shortened(n)
-		return trailerBytes(b.message, details) > b.limit
-	}) - 1
-	if n <= 0 {
-		return nil
-	}
-	return shortened(n)
+	return pack(some.Interface())
 }
 
 // cutInfo takes the longest metadata out, and then shortens the names.
 func (b *budget) cutInfo() {
-	if !b.over() {
-		return
-	}
-	keys := slices.SortedFunc(maps.Keys(b.info.Metadata), func(k, l string) int {
-		if d := len(l) + len(b.info.Metadata[l]) - len(k) - len(b.info.Metadata[k]); d != 0 {
-			return d
-		}
-		return strings.Compare(k, l)
+	all := b.info.Metadata
+	keys := slices.SortedFunc(maps.Keys(all), func(k, l string) int {
+		return cmp.Or(len(l)+len(all[l])-len(k)-len(all[k]), strings.Compare(k, l))
 	})
-	for _, key := range keys {
-		if key == "truncated" {
-			continue
+	keys = slices.DeleteFunc(keys, func(key string) bool { return key == truncated })
+	b.shrink(len(keys), func(n int) []*anypb.Any {
+		b.info.Metadata = map[string]string{truncated: "true"}
+		for _, key := range keys[n:] {
+			b.info.Metadata[key] = all[key]
 		}
-		delete(b.info.Metadata, key)
+		return append([]*anypb.Any{pack(b.info)}, b.details[1:]...)
+	})
+	if b.over(b.details) {
+		b.info.Domain, b.info.Reason = clip(b.info.Domain, maxNameBytes), clip(b.info.Reason, maxNameBytes)
 		b.details[0] = pack(b.info)
-		if !b.over() {
-			return
-		}
 	}
-	b.info.Domain, b.info.Reason = clip(b.info.Domain, maxNameBytes), clip(b.info.Reason, maxNameBytes)
-	b.details[0] = pack(b.info)
+}
+
+// shrink takes the least out of the details that makes them fit, or all that
+// there is to take: without gives them less n of the all that can go. A hostile
+// status can have very many.
+func (b *budget) shrink(all int, without func(n int) []*anypb.Any) {
+	b.details = without(sort.Search(all, func(n int) bool { return !b.over(without(n)) }))
 }
 
 // clip is at most n bytes of s, whole characters.

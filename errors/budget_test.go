@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -227,6 +228,38 @@ func TestRule15UnknownFields(t *testing.T) {
 		&errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: "f"}, {Field: "g"}}})}
 	if diff := cmp.Diff(want, got.Proto(), protocmp.Transform()); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+// What another service sends costs no more than its size, however odd it is: a
+// header may have 16 MB, which quadratic work would make a way to stop a caller.
+func TestHostileStatusCostsItsSize(t *testing.T) {
+	const n = 20_000
+	info := &errdetails.ErrorInfo{Reason: "R", Metadata: map[string]string{}}
+	s := &spb.Status{Code: 9, Message: "m"}
+	for i := range n {
+		info.Metadata[fmt.Sprint("key", i)] = "value"
+		s.Details = append(s.Details, &anypb.Any{TypeUrl: fmt.Sprint("/type.number", i)})
+		s.Details = append(s.Details, packAll(t, &errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: fmt.Sprint("f", i)}}})...)
+	}
+	s.Details = append(s.Details, packAll(t, info)...)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	c := errors.NewConverter()
+	err := c.FromRPC(t.Context(), status.ErrorProto(s))
+	sent := c.Status(t.Context(), errors.Forward(err))
+	merged, _ := errors.Detail[*errdetails.BadRequest](errors.Join(err, errors.FailedPrecondition("x").WithField("other", "", "")))
+	text := errors.Define(codes.NotFound, "d", "R", strings.Repeat("{", n*50)).With("k", "v").Message()
+	runtime.ReadMemStats(&after)
+	if _, reason := errors.Reason(sent.Err()); sent.Code() != codes.FailedPrecondition || reason != "R" || trailerBytes(t, sent) > errors.DefaultMaxStatusBytes {
+		t.Errorf("got %v with reason %q in %d bytes", sent.Code(), reason, trailerBytes(t, sent))
+	}
+	if len(merged.GetFieldViolations()) != n+1 || len(text) != n*50 {
+		t.Errorf("got %d violations, text of %d", len(merged.GetFieldViolations()), len(text))
+	}
+	const enough = 1 << 29 // a list copied once for each of its elements is 3 GB
+	if got := after.TotalAlloc - before.TotalAlloc; got > enough {
+		t.Errorf("allocated %d bytes, want less than %d", got, enough)
 	}
 }
 

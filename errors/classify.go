@@ -1,12 +1,9 @@
 package errors
 
 import (
-	"slices"
-
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
 )
 
 // A verdict is what an error, or a branch of joined errors, is taken for.
@@ -75,10 +72,13 @@ func (v verdict) or(w verdict) verdict {
 
 // merged is e with the field violations of other that it does not have.
 func (e *Error) merged(other *Error) *Error {
+	has := make(map[string]bool, len(e.fields))
+	for _, field := range e.fields {
+		has[string(pack(field).GetValue())] = true
+	}
 	var more []*errdetails.BadRequest_FieldViolation
 	for _, field := range other.fields {
-		same := func(f *errdetails.BadRequest_FieldViolation) bool { return proto.Equal(f, field) }
-		if !slices.ContainsFunc(e.fields, same) {
+		if !has[string(pack(field).GetValue())] {
 			more = append(more, field)
 		}
 	}

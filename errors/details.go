@@ -1,7 +1,6 @@
 package errors
 
 import (
-	"maps"
 	"slices"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -52,44 +51,59 @@ func (e *Error) packed() []*anypb.Any {
 	return append(packed, e.details...)
 }
 
-// read takes over the details of a status.
+// read takes over the details of a status. There may be any number of them.
 func (e *Error) read(details []*anypb.Any) {
-	seen := map[protoreflect.FullName]bool{}
+	seen := make(map[protoreflect.FullName]bool, len(details))
 	for _, p := range details {
-		if name := p.MessageName(); !seen[name] || name == badRequest {
-			seen[name] = true
-			e.add(p)
+		name := p.MessageName()
+		if seen[name] && name != badRequest {
+			continue
+		}
+		seen[name] = true
+		if !e.absorb(p) {
+			e.details = append(e.details, p)
 		}
 	}
 }
 
-// add adds one detail to e, which is not shared yet, in the place of the one
+// add adds details to e, which shares what it has, each in the place of the one
 // of its type.
-func (e *Error) add(p *anypb.Any) {
+func (e *Error) add(details []proto.Message) {
+	e.fields, e.details = slices.Clip(e.fields), slices.Clone(e.details)
+	for _, m := range details {
+		p := pack(m)
+		if p == nil || e.absorb(p) {
+			continue
+		}
+		same := func(other *anypb.Any) bool { return other.MessageName() == p.MessageName() }
+		if i := slices.IndexFunc(e.details, same); i >= 0 {
+			e.details[i] = p
+		} else {
+			e.details = append(e.details, p)
+		}
+	}
+}
+
+// absorb makes p, where e has a field for it, a part of e.
+func (e *Error) absorb(p *anypb.Any) bool {
 	switch p.MessageName() {
 	case errorInfo:
 		if info := (&errdetails.ErrorInfo{}); p.UnmarshalTo(info) == nil {
-			e.domain, e.reason, e.metadata = info.Domain, info.Reason, maps.Clone(info.Metadata)
-			return
+			e.domain, e.reason, e.metadata = info.Domain, info.Reason, info.Metadata
+			return true
 		}
 	case retryInfo:
 		if info := (&errdetails.RetryInfo{}); p.UnmarshalTo(info) == nil {
 			e.retry, e.retries = max(info.RetryDelay.AsDuration(), 0), true
-			return
+			return true
 		}
 	case badRequest:
 		if bad := (&errdetails.BadRequest{}); p.UnmarshalTo(bad) == nil {
-			e.fields = append(slices.Clip(e.fields), bad.FieldViolations...)
-			return
+			e.fields = append(e.fields, bad.FieldViolations...)
+			return true
 		}
 	}
-	e.details = slices.Clone(e.details)
-	same := func(other *anypb.Any) bool { return other.MessageName() == p.MessageName() }
-	if i := slices.IndexFunc(e.details, same); i >= 0 {
-		e.details[i] = p
-		return
-	}
-	e.details = append(e.details, p)
+	return false
 }
 
 // pack is m as a detail, or nil if there is none or it cannot be encoded. An

@@ -61,14 +61,14 @@ func fill(template string, values map[string]string) string {
 		if !found {
 			return b.String()
 		}
-		key, after, closed := strings.Cut(rest, "}")
-		value, known := values[key]
-		if !closed || !known {
-			b.WriteByte('{')
-			template = rest
-			continue
+		template = rest
+		if end := strings.IndexAny(rest, "{}"); end >= 0 && rest[end] == '}' {
+			if value, known := values[rest[:end]]; known {
+				b.WriteString(value)
+				template = rest[end+1:]
+				continue
+			}
 		}
-		b.WriteString(value)
-		template = after
+		b.WriteByte('{')
 	}
 }

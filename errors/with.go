@@ -92,11 +92,7 @@ func (e *Error) WithDetails(details ...proto.Message) *Error {
 		return nil
 	}
 	c := e.changed()
-	for _, m := range details {
-		if p := pack(m); p != nil {
-			c.add(p)
-		}
-	}
+	c.add(details)
 	return c
 }
 
