@@ -138,6 +138,26 @@ func TestMapperWraps(t *testing.T) {
 	}
 }
 
+// Own mappers are asked in the order they are given, before the default ones.
+func TestMapperOrder(t *testing.T) {
+	says := func(text string, known ...error) errors.Option {
+		return errors.WithMapper(func(err error) *errors.Error {
+			for _, k := range known {
+				if errors.Is(err, k) {
+					return errors.Aborted("%s", text)
+				}
+			}
+			return nil
+		})
+	}
+	c := errors.NewConverter(says("first", sql.ErrNoRows), says("second", sql.ErrNoRows, fs.ErrExist))
+	for err, want := range map[error]string{sql.ErrNoRows: "first", fs.ErrExist: "second", fs.ErrNotExist: "not found"} {
+		if got := c.Convert(t.Context(), err).Message(); got != want {
+			t.Errorf("%v: got %q, want %q", err, got, want)
+		}
+	}
+}
+
 func TestWithoutDefaultMappers(t *testing.T) {
 	c := errors.NewConverter(errors.WithoutDefaultMappers(), errors.WithMapper(ownMapper))
 	if got := c.Convert(t.Context(), sql.ErrNoRows).Code(); got != codes.Unknown {

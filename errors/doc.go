@@ -67,9 +67,21 @@
 //
 // [Converter.Convert] tells what an error is taken for: what the handler said
 // explicitly, then what a [Mapper] makes of it, then the state of the
-// context, then Unknown. [Converter.Status] keeps the status within
+// context, then Unknown. Violations of fields that were found one by one are
+// sent together, see [Join]. [Converter.Status] keeps the status within
 // [DefaultMaxStatusBytes], because one that is too large fails the call, or all
 // calls of its connection.
+//
+//	converter := errors.NewConverter(
+//		errors.WithDomain("users.example.com"),              // of errors that name none
+//		errors.WithMapper(fromPostgres),                     // a driver's errors
+//		errors.WithRequestInfo(propagation.RequestID),       // for a person to quote
+//	)
+//	server := grpc.NewServer(interceptors.ServerOptions(interceptors.WithErrorConverter(converter))...)
+//
+// The interceptors put what a server failed with, the private text and the stack
+// included, on the span and in the access log, and count it by code, domain and
+// reason.
 //
 // # Errors of other services
 //

@@ -48,6 +48,30 @@ func TestConstructors(t *testing.T) {
 	}
 }
 
+// What strangers are told when nobody said anything better, by code.
+func TestDefaultTexts(t *testing.T) {
+	want := []string{
+		"request cancelled", "unknown error", "invalid argument", "deadline exceeded", "not found", "already exists", "permission denied",
+		"resource exhausted", "failed precondition", "aborted", "out of range", "not implemented", "internal error", "service unavailable",
+		"data loss", "unauthenticated",
+	}
+	for i, want := range append(want, "unknown error") {
+		code := codes.Code(i + 1)
+		for name, e := range map[string]*errors.Error{
+			"Coded": errors.Coded(code, ""), "Define": errors.Define(code, "d", "R", ""), "WithMessage": errors.Coded(code, "x").WithMessage(""),
+		} {
+			if e.Code() != code || e.Message() != want {
+				t.Errorf("%s of %v: got %v %q, want %q", name, code, e.Code(), e.Message(), want)
+			}
+		}
+	}
+	for code, e := range map[codes.Code]*errors.Error{codes.Internal: errors.Internal(io.EOF), codes.Unknown: errors.Unknown(io.EOF), codes.DataLoss: errors.DataLoss(io.EOF)} {
+		if e.Message() != want[code-1] {
+			t.Errorf("%v: got %q, want %q", code, e.Message(), want[code-1])
+		}
+	}
+}
+
 func TestDefinePanicsOnOK(t *testing.T) {
 	defer func() {
 		want := `errors: Define of "R" in domain "d": code is OK, want a code that is an error`

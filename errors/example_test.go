@@ -94,20 +94,32 @@ func ExampleError_WithField() {
 	// emails[0] NOT_AN_ADDRESS must have an @
 }
 
-// Checks of a request are joined; the caller gets the violations of all.
+// Checks of a request are joined; the caller gets the violations of all, and no
+// error if there are none.
 func ExampleJoin() {
-	err := wire(errors.Join(
-		errors.InvalidArgument("bad request").WithField("name", "EMPTY", ""),
-		errors.InvalidArgument("bad request").WithField("age", "NEGATIVE", ""),
-	))
+	check := func(name string, age int) error {
+		var errs []error
+		if name == "" {
+			errs = append(errs, errors.InvalidArgument("the user is not valid").WithField("name", "EMPTY", "must not be empty"))
+		}
+		if age < 0 {
+			errs = append(errs, errors.InvalidArgument("the user is not valid").WithField("age", "NEGATIVE", "must not be negative"))
+		}
+		return errors.Join(errs...)
+	}
 
+	err := wire(check("", -1))
+	fmt.Println(errors.Message(err))
 	bad, _ := errors.Detail[*errdetails.BadRequest](err)
 	for _, v := range bad.GetFieldViolations() {
-		fmt.Println(v.GetField(), v.GetReason())
+		fmt.Println("-", v.GetField(), v.GetDescription())
 	}
+	fmt.Println(check("ada", 36))
 	// Output:
-	// name EMPTY
-	// age NEGATIVE
+	// the user is not valid
+	// - name must not be empty
+	// - age must not be negative
+	// <nil>
 }
 
 func ExampleError_WithRetry() {
@@ -145,23 +157,41 @@ func ExampleForward() {
 	// own error:  no such user
 }
 
-// A database driver's errors are mapped once, not in each handler.
-func ExampleWithMapper() {
-	errUniqueViolation := errors.New("pq: duplicate key value violates unique constraint")
-	c := errors.NewConverter(errors.WithMapper(func(err error) *errors.Error {
-		if errors.Is(err, errUniqueViolation) {
-			return errors.AlreadyExists("that name is taken")
-		}
-		return nil
-	}))
+// A driverError stands for the error of a PostgreSQL driver.
+type driverError struct{ state string }
 
-	s := c.Status(background, fmt.Errorf("insert: %w", errUniqueViolation))
-	fmt.Println(s.Code(), s.Message())
-	s = c.Status(background, fmt.Errorf("select: %w", sql.ErrNoRows))
-	fmt.Println(s.Code(), s.Message())
+func (e *driverError) Error() string    { return "ERROR: duplicate key (SQLSTATE " + e.state + ")" }
+func (e *driverError) SQLState() string { return e.state }
+
+// A database's errors are mapped once, not in each handler.
+func ExampleWithMapper() {
+	fromDatabase := func(err error) *errors.Error {
+		e, ok := errors.AsType[interface {
+			error
+			SQLState() string
+		}](err)
+		if !ok {
+			return nil
+		}
+		switch e.SQLState() {
+		case "23505": // unique_violation
+			return errors.AlreadyExists("that name is taken")
+		case "40001": // serialization_failure
+			return errors.Aborted("somebody else was faster").WithRetry(50 * time.Millisecond)
+		}
+		return errors.Internal(err)
+	}
+	c := errors.NewConverter(errors.WithMapper(fromDatabase))
+
+	for _, err := range []error{&driverError{"23505"}, &driverError{"40001"}, &driverError{"42601"}, sql.ErrNoRows} {
+		s := c.Status(background, fmt.Errorf("users table: %w", err))
+		fmt.Println(s.Code(), "-", s.Message())
+	}
 	// Output:
-	// AlreadyExists that name is taken
-	// NotFound not found
+	// AlreadyExists - that name is taken
+	// Aborted - somebody else was faster
+	// Internal - internal error
+	// NotFound - not found
 }
 
 // A web server in front of gRPC services speaks for them, but not for gRPC: an

@@ -29,7 +29,8 @@ func Define(code codes.Code, domain, reason, message string) *Error {
 // [fmt.Errorf]; an empty text is the default text of the code. The text is sent
 // to the caller, so it must hold nothing that is private. An argument of %w is
 // private: it becomes the cause, and where it stands the text has its
-// [Message] if it is an *Error or has a status, and else nothing:
+// [Message] if it is an *Error or has a status, and else nothing. So it is for
+// all errors among the arguments, then:
 //
 //	errors.NotFound("user %d: %w", id, sql.ErrNoRows) // "user 7"
 //
