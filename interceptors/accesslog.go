@@ -41,7 +41,7 @@ func (e *engine) logHandler(m *method, code codes.Code) slog.Handler {
 	if m.target != "" {
 		common = append(common, slog.String(string(semconv.ServerAddressKey), m.target))
 	}
-	if int(code) < len(codeNames) {
+	if code < undefinedCode {
 		common = append(common, slog.String(string(semconv.RPCResponseStatusCodeKey), codeName(code)))
 	}
 	return e.logger.Handler().WithAttrs(common)

@@ -535,3 +535,29 @@ func checkHeaderLimit(t *testing.T, kind interceptors.Kind) {
 		}
 	}
 }
+
+// Rule 16: a code that gRPC does not define, the largest too, keeps its number
+// on the span and is _OTHER in metrics.
+func TestRule16UndefinedCodes(t *testing.T) {
+	for _, code := range []codes.Code{17, 1<<31 - 1, 1 << 31, 1<<32 - 1} {
+		for _, kind := range kinds {
+			h := start(t, failing(func(context.Context) error { return status.Error(code, "odd") }), nil)
+			readable := code < 1<<31 // by gRPC's client
+			if err := h.call(h.ctx(), kind); readable && errors.Code(err) != code {
+				t.Errorf("%s: got %v, want code %d", kind, err, code)
+			}
+			spans := h.ended(2)
+			for i, side := range []string{"client", "server"} {
+				if side == "client" && !readable {
+					continue
+				}
+				if got, want := attrs(spans[i].Attributes())["rpc.response.status_code"], fmt.Sprintf("CODE(%d)", code); got != want {
+					t.Errorf("%s: code of the %s span: %v, want %s", kind, side, got, want)
+				}
+				if got := h.counts("rpcscope."+side+".errors", "rpc.response.status_code"); got["_OTHER"] != 1 || len(got) != 1 {
+					t.Errorf("%s: rpcscope.%s.errors by code: %v, want one _OTHER", kind, side, got)
+				}
+			}
+		}
+	}
+}

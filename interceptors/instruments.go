@@ -107,7 +107,7 @@ func newMethod(e *engine, name string, kind Kind, addr []attribute.KeyValue) *me
 }
 
 func (m *method) outcome(e *engine, code codes.Code) *outcome {
-	slot := &m.ends[min(int(code), len(codeNames))]
+	slot := &m.ends[min(code, undefinedCode)]
 	if o := slot.Load(); o != nil {
 		return o
 	}

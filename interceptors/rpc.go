@@ -190,7 +190,7 @@ func (r *rpc) attributes(attrs []attribute.KeyValue, code codes.Code, err error)
 	if r.m.name == other {
 		attrs = append(attrs, semconv.RPCMethodOriginal(r.call.FullMethod))
 	}
-	if int(code) >= len(codeNames) {
+	if code >= undefinedCode {
 		attrs = append(attrs, semconv.RPCResponseStatusCode(codeName(code)))
 	}
 	if err != nil {

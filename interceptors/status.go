@@ -27,13 +27,16 @@ var codeNames = [...]string{
 	codes.Unauthenticated:    "UNAUTHENTICATED",
 }
 
+// undefinedCode is the first of the codes that gRPC does not define.
+const undefinedCode = codes.Code(len(codeNames))
+
 // other stands for a value that is not one of a known few (OpenTelemetry's
 // word for it).
 const other = "_OTHER"
 
 // codeName is the code as the semantic conventions write it.
 func codeName(code codes.Code) string {
-	if int(code) < len(codeNames) {
+	if code < undefinedCode {
 		return codeNames[code]
 	}
 	return "CODE(" + strconv.FormatUint(uint64(code), 10) + ")"
@@ -42,7 +45,7 @@ func codeName(code codes.Code) string {
 // boundedCodeName is codeName where the peer must not choose the value: codes
 // that gRPC does not define are all one (rule 16).
 func boundedCodeName(code codes.Code) string {
-	if int(code) < len(codeNames) {
+	if code < undefinedCode {
 		return codeNames[code]
 	}
 	return other
