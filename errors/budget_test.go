@@ -94,6 +94,7 @@ func TestRule15Budget(t *testing.T) {
 		{"metadata of any length", base.With("long", text(100_000)), 0, []string{info, retry}},
 		{"names of any length", base.WithReason(text(50_000), text(50_000)), 0, []string{info, retry}},
 		{"text that grows when encoded", errors.NotFound("%s", strings.Repeat("ü%", 2000)).WithRetry(time.Second), 0, []string{info, retry}},
+		{"text that is too long when encoded only", errors.NotFound("%s", strings.Repeat("%", 3000)), 0, []string{info}},
 		{"fields", fields(base, 200), 0, []string{info, retry, badRequest}},
 	}
 	for _, test := range tests {
@@ -176,6 +177,18 @@ func TestRule15MessageTo512(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"google.rpc.ErrorInfo", "google.rpc.BadRequest", "google.protobuf.BoolValue"}, detailNames(s)); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+// Rule 15: a message is measured as HTTP/2 carries it, to the byte.
+func TestRule15MessageIsMeasured(t *testing.T) {
+	for text, size := range map[string]int{"a": 1, " ": 1, "~": 1, "%": 3, "\n": 3, "\x7f": 3, "\u00fc": 6} {
+		for over, n := range []int{errors.DefaultMaxStatusBytes / size, errors.DefaultMaxStatusBytes/size + 1} {
+			whole := strings.Repeat(text, n)
+			if s := errors.NewConverter().Status(t.Context(), errors.NotFound("%s", whole)); (s.Message() == whole) != (over == 0) || (len(s.Details()) == 0) != (over == 0) {
+				t.Errorf("%d times %q: got %d of %d bytes, %d details", n, text, len(s.Message()), len(whole), len(s.Details()))
+			}
+		}
 	}
 }
 
