@@ -68,8 +68,9 @@ e2e: ## Run the end-to-end tests, the demo's among them
 	@cd tests && $(GO) test -count=1 -tags e2e ./e2e/...
 
 .PHONY: bench
-bench: ## Run the benchmarks of every module; BENCH=regexp chooses, COUNT=n repeats
-	@$(call each,$(CODE),$(GO) test -run '^$$' -bench '$(or $(BENCH),.)' -benchmem -count $(or $(COUNT),1) ./...)
+bench: ## Measure what calls cost beside the peers, and write README's tables and benchmarks/RESULTS.md
+	@echo "==> benchmarks: 19 scenarios, 7 contenders (about 10 minutes on two cores; compare only what an idle machine wrote)"
+	@cd benchmarks && $(GO) run . -write
 
 .PHONY: lint
 lint: ## Lint every module with the pinned golangci-lint

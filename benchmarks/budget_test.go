@@ -22,6 +22,7 @@ func TestAllocationBudgets(t *testing.T) {
 	}{
 		{"unary", 500, map[string]float64{otelgrpcName: 0.90, assembledName: 0.58}},
 		{"unary-server", 500, map[string]float64{otelgrpcName: 1.00}},
+		{"unary-never", 500, map[string]float64{otelgrpcName: 0.85}},
 		{"server-stream", 100, map[string]float64{bareName: 1.11}},
 	} {
 		t.Run(test.scenario, func(t *testing.T) {

@@ -6,6 +6,7 @@
 //	go run . -scenario unary -rounds 3        # one scenario, in seconds
 //	go run . -scenario 'unary*' -contender bare,otelgrpc,rpcscope
 //	go run . -scenario open                   # open streams: goroutines and memory
+//	go run . -write                           # everything, to README.md and RESULTS.md; make bench does it
 //
 // # How it measures
 //

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -22,6 +23,7 @@ func run() error {
 		who    = flag.String("contender", "*", "names of contenders, or patterns, separated by commas")
 		rounds = flag.Int("rounds", 10, "rounds per scenario")
 		slice  = flag.Duration("slice", 100*time.Millisecond, "about how long the first contender runs in each round")
+		writes = flag.Bool("write", false, "write README.md's tables and RESULTS.md; run it in the folder of this program")
 	)
 	flag.Parse()
 	if flag.NArg() > 0 {
@@ -29,6 +31,9 @@ func run() error {
 	}
 	if *rounds < 1 || *slice <= 0 {
 		return fmt.Errorf("-rounds %d -slice %v: both must be positive", *rounds, *slice)
+	}
+	if *writes && (*names != "*" || *who != "*") {
+		return errors.New("-write writes everything: it goes with neither -scenario nor -contender")
 	}
 	chosenScenarios, err := choose(scenarios, *names, func(s scenario) string { return s.name })
 	if err != nil {
@@ -38,6 +43,8 @@ func run() error {
 	if err != nil {
 		return fmt.Errorf("-contender: %w", err)
 	}
+	before := environment("go run . " + strings.Join(os.Args[1:], " "))
+	var results []*result
 	for _, s := range chosenScenarios {
 		r, err := s.run(chosenContenders, *rounds, *slice)
 		if err != nil {
@@ -45,6 +52,10 @@ func run() error {
 		}
 		fmt.Printf("\n%s\n", r.title())
 		printTable(os.Stdout, r.table())
+		results = append(results, r)
+	}
+	if *writes {
+		return write(results, before)
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"syscall"
 	"time"
 )
 
@@ -12,6 +13,7 @@ import (
 // what one of its open streams held.
 type sample struct {
 	time   float64 // nanoseconds
+	cpu    float64 // nanoseconds of all cores: what a call costs also while others use the machine
 	allocs float64
 	bytes  float64
 
@@ -25,6 +27,7 @@ type quantity func(sample) float64
 
 var (
 	timeOf       quantity = func(s sample) float64 { return s.time }
+	cpuOf        quantity = func(s sample) float64 { return s.cpu }
 	allocsOf     quantity = func(s sample) float64 { return s.allocs }
 	bytesOf      quantity = func(s sample) float64 { return s.bytes }
 	goroutinesOf quantity = func(s sample) float64 { return s.goroutines }
@@ -92,11 +95,13 @@ func turn(round, i, n int) int {
 // calls.
 func measure(s scenario, contenders []contender, rounds, calls int) (r *result, err error) {
 	r = newResult(s, contenders, calls)
+	idle := runtime.NumGoroutine()
 	var rigs []*rig
 	defer func() {
 		for _, rig := range rigs {
 			err = errors.Join(err, rig.close())
 		}
+		err = errors.Join(err, waitForGoroutines(idle))
 	}()
 	for _, c := range contenders {
 		rig, err := newRig(s, c)
@@ -122,20 +127,25 @@ func measure(s scenario, contenders []contender, rounds, calls int) (r *result, 
 	return r, nil
 }
 
+// fewest calls that a round is made of, however long they take: what happens once
+// in a round should not count.
+const fewest = 100
+
 // calibrate returns the number of calls that take a contender about slice.
 func calibrate(s scenario, c contender, slice time.Duration) (calls int, err error) {
+	idle := runtime.NumGoroutine()
 	rig, err := newRig(s, c)
 	if err != nil {
 		return 0, fmt.Errorf("%s: %s: %w", s.name, c.name, err)
 	}
-	defer func() { err = errors.Join(err, rig.close()) }()
-	for n := 1; ; n *= 2 {
+	defer func() { err = errors.Join(err, rig.close(), waitForGoroutines(idle)) }()
+	for n := fewest; ; n *= 2 {
 		start := time.Now()
 		if err := rig.call(n); err != nil {
 			return 0, fmt.Errorf("%s: %s: %w", s.name, c.name, err)
 		}
 		if took := time.Since(start); took > slice/2 {
-			return max(1, int(float64(n)*float64(slice)/float64(took))), nil
+			return max(fewest, int(float64(n)*float64(slice)/float64(took))), nil
 		}
 	}
 }
@@ -145,15 +155,34 @@ func (r *rig) measure(n int) (sample, error) {
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
+	cpu, err := cpuTime()
+	if err != nil {
+		return sample{}, err
+	}
 	start := time.Now()
 	if err := r.call(n); err != nil {
 		return sample{}, err
 	}
 	took := time.Since(start)
+	used, err := cpuTime()
+	if err != nil {
+		return sample{}, err
+	}
 	runtime.ReadMemStats(&after)
+	calls := float64(n)
 	return sample{
-		time:   float64(took.Nanoseconds()) / float64(n),
-		allocs: float64(after.Mallocs-before.Mallocs) / float64(n),
-		bytes:  float64(after.TotalAlloc-before.TotalAlloc) / float64(n),
+		time:   float64(took) / calls,
+		cpu:    float64(used-cpu) / calls,
+		allocs: float64(after.Mallocs-before.Mallocs) / calls,
+		bytes:  float64(after.TotalAlloc-before.TotalAlloc) / calls,
 	}, nil
+}
+
+// cpuTime is what the process has used.
+func cpuTime() (time.Duration, error) {
+	var usage syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+		return 0, fmt.Errorf("getrusage: %w", err)
+	}
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano()), nil
 }

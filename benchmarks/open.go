@@ -7,7 +7,6 @@ import (
 	"math"
 	"runtime"
 	"sync"
-	"time"
 
 	testpb "google.golang.org/grpc/interop/grpc_testing"
 )
@@ -30,8 +29,8 @@ func measureOpen(s scenario, contenders []contender, rounds int) (*result, error
 	return r, nil
 }
 
-// holdOpen opens streams, exchanges a message on each, and looks at what they
-// hold while nothing moves: on both sides together, per stream.
+// holdOpen opens streams and looks at what they hold while nothing moves: on
+// both sides together, per stream.
 func holdOpen(s scenario, c contender) (held sample, err error) {
 	idle := runtime.NumGoroutine()
 	rig, err := newRig(s, c)
@@ -40,14 +39,9 @@ func holdOpen(s scenario, c contender) (held sample, err error) {
 	}
 	defer func() { err = errors.Join(err, rig.close(), waitForGoroutines(idle)) }()
 	before := inUse()
-	streams := make([]testpb.TestService_FullDuplexCallClient, s.open)
-	for i := range streams {
-		if streams[i], err = rig.client.FullDuplexCall(context.Background()); err != nil {
-			return sample{}, err
-		}
-		if err := exchange(streams[i]); err != nil {
-			return sample{}, err
-		}
+	streams, err := rig.open(s.open)
+	if err != nil {
+		return sample{}, err
 	}
 	after := inUse()
 	runtime.KeepAlive(streams)
@@ -59,9 +53,26 @@ func holdOpen(s scenario, c contender) (held sample, err error) {
 	}, nil
 }
 
+// open opens n streams and exchanges a message on each.
+func (r *rig) open(n int) ([]testpb.TestService_FullDuplexCallClient, error) {
+	streams := make([]testpb.TestService_FullDuplexCallClient, n)
+	errs := make([]error, callers)
+	var wait sync.WaitGroup
+	for caller := range callers {
+		wait.Go(func() {
+			for i := caller; i < n && errs[caller] == nil; i += callers {
+				if streams[i], errs[caller] = r.client.FullDuplexCall(context.Background()); errs[caller] == nil {
+					errs[caller] = exchange(streams[i])
+				}
+			}
+		})
+	}
+	wait.Wait()
+	return streams, errors.Join(errs...)
+}
+
 // inUse is what is reachable once collecting finds nothing more: pools empty in
-// two collections, and the transport of a closed connection lets go of it later
-// than its goroutines end.
+// two collections.
 func inUse() sample {
 	var m runtime.MemStats
 	for before := uint64(math.MaxUint64); ; before = m.HeapAlloc {
@@ -83,18 +94,4 @@ func growGoroutines(n int) {
 	}
 	close(held)
 	wait.Wait()
-}
-
-// waitForGoroutines waits for those that the end of a connection has told to
-// end: they are not the next contender's.
-func waitForGoroutines(idle int) error {
-	deadline := time.After(30 * time.Second)
-	for runtime.NumGoroutine() > idle {
-		select {
-		case <-deadline:
-			return fmt.Errorf("%d goroutines are left", runtime.NumGoroutine()-idle)
-		case <-time.After(time.Millisecond):
-		}
-	}
-	return nil
 }

@@ -16,7 +16,7 @@ type column struct {
 }
 
 var (
-	callColumns = []column{{"allocs", allocsOf, 1, "%.1f"}, {"bytes", bytesOf, 1, "%.0f"}, {"µs", timeOf, 1000, "%.1f"}}
+	callColumns = []column{{"allocs", allocsOf, 1, "%.1f"}, {"bytes", bytesOf, 1, "%.0f"}, {"CPU µs", cpuOf, 1000, "%.1f"}, {"µs", timeOf, 1000, "%.1f"}}
 	openColumns = []column{{"goroutines", goroutinesOf, 1, "%.2f"}, {"heap KB", heapOf, 1000, "%.2f"}, {"stack KB", stackOf, 1000, "%.2f"}}
 )
 
@@ -54,7 +54,7 @@ func (r *result) table() [][]string {
 		if r.scenario.open > 0 {
 			heading = append(heading, "heap/"+base)
 		} else {
-			heading = append(heading, "allocs/"+base, "time/"+base)
+			heading = append(heading, "allocs/"+base, "CPU/"+base, "time/"+base)
 		}
 	}
 	rows := [][]string{heading}
@@ -67,7 +67,7 @@ func (r *result) table() [][]string {
 			if r.scenario.open > 0 {
 				row = append(row, fmt.Sprintf("%.3f", r.ratio(c.name, base, heapOf)))
 			} else {
-				row = append(row, fmt.Sprintf("%.3f", r.ratio(c.name, base, allocsOf)), r.spread(c.name, base, timeOf))
+				row = append(row, fmt.Sprintf("%.3f", r.ratio(c.name, base, allocsOf)), r.spread(c.name, base, cpuOf), r.spread(c.name, base, timeOf))
 			}
 		}
 		rows = append(rows, row)

@@ -3,10 +3,13 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -61,7 +64,7 @@ func listen(s scenario) (listener net.Listener, target string, options []grpc.Di
 		}
 		return listener, "passthrough:///" + listener.Addr().String(), nil, nil
 	}
-	pipe := bufconn.Listen(1 << 20)
+	pipe := bufconn.Listen(1 << 16)
 	return pipe, "passthrough:///bufconn", []grpc.DialOption{
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return pipe.DialContext(ctx) }),
 	}, nil
@@ -72,6 +75,20 @@ func (r *rig) close() error {
 	err := r.conn.Close()
 	r.server.GracefulStop()
 	return errors.Join(err, <-r.served)
+}
+
+// waitForGoroutines waits for those that the end of a connection has told to
+// end: what they do and hold is not the next one's.
+func waitForGoroutines(idle int) error {
+	deadline := time.After(30 * time.Second)
+	for runtime.NumGoroutine() > idle {
+		select {
+		case <-deadline:
+			return fmt.Errorf("%d goroutines are left", runtime.NumGoroutine()-idle)
+		case <-time.After(time.Millisecond):
+		}
+	}
+	return nil
 }
 
 // callers is how many goroutines make the calls of a parallel scenario.

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+)
+
+// Where the results go, from this folder.
+const (
+	readmePath  = "../README.md"
+	resultsPath = "RESULTS.md"
+)
+
+// The README's tables stand between these lines.
+const (
+	tablesBegin = "<!-- begin: what it costs, written by make bench -->\n"
+	tablesEnd   = "<!-- end: what it costs -->\n"
+)
+
+// write writes the README's tables and RESULTS.md.
+func write(results []*result, environment []string) error {
+	readme, err := os.ReadFile(readmePath)
+	if err != nil {
+		return err
+	}
+	changed, err := replaceTables(string(readme), readmeTables(results))
+	if err != nil {
+		return fmt.Errorf("%s: %w", readmePath, err)
+	}
+	if err := os.WriteFile(resultsPath, []byte(resultsFile(results, environment)), 0o644); err != nil {
+		return err
+	}
+	return os.WriteFile(readmePath, []byte(changed), 0o644)
+}
+
+// replaceTables puts tables between the two lines of text.
+func replaceTables(text, tables string) (string, error) {
+	before, rest, found := strings.Cut(text, tablesBegin)
+	_, after, foundEnd := strings.Cut(rest, tablesEnd)
+	if !found || !foundEnd {
+		return "", fmt.Errorf("want the line %q and after it %q", tablesBegin, tablesEnd)
+	}
+	return before + tablesBegin + "\n" + tables + "\n" + tablesEnd + after, nil
+}
+
+// readmeTables has a column for each contender, and a row for each scenario
+// that is the README's.
+func readmeTables(results []*result) string {
+	var names []string
+	for _, c := range contenders {
+		names = append(names, c.name)
+	}
+	allocs := [][]string{append([]string{"allocations per call"}, names...)}
+	times := [][]string{append([]string{"CPU time per call, in otelgrpc's"}, names...)}
+	open := [][]string{append([]string{"per open stream"}, names...)}
+	for _, r := range results {
+		switch {
+		case r.scenario.open > 0:
+			for _, column := range openColumns {
+				row := []string{column.title}
+				for _, name := range names {
+					row = append(row, column.value(r, name))
+				}
+				open = append(open, row)
+			}
+		case r.scenario.readme:
+			allocsRow, timesRow := []string{r.scenario.String()}, []string{r.scenario.String()}
+			for _, name := range names {
+				allocsRow = append(allocsRow, fmt.Sprintf("%.0f", r.median(name, allocsOf)))
+				timesRow = append(timesRow, r.spread(name, otelgrpcName, cpuOf))
+			}
+			allocs, times = append(allocs, allocsRow), append(times, timesRow)
+		}
+	}
+	return strings.Join([]string{markdown(allocs), markdown(times), markdown(open)}, "\n")
+}
+
+// resultsFile has everything.
+func resultsFile(results []*result, environment []string) string {
+	var b strings.Builder
+	b.WriteString(`# Results
+
+Written by ` + "`make bench`" + `; [doc.go](doc.go) tells how it measures and what is compared. A call takes what both sides take: they are in
+one process. Values are medians of the rounds, ratios are medians of the ratios of each round, with the quartiles of times. CPU
+is what the process used, time what the clock says: other load on the machine shows in the second.
+
+`)
+	for _, line := range environment {
+		b.WriteString("- " + line + "\n")
+	}
+	for _, r := range results {
+		fmt.Fprintf(&b, "\n## %s\n\n%s\n", r.title(), strings.TrimSuffix(markdown(r.table()), "\n"))
+	}
+	return strings.TrimRight(b.String(), "\n") + "\n"
+}
