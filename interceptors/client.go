@@ -73,7 +73,7 @@ func (c *client) start(ctx context.Context, cc *grpc.ClientConn, fullMethod stri
 	r.Context, r.id[0] = ctx, id
 
 	target := cc.Target()
-	r.m = c.methods.get(methodKey{name: fullMethod, kind: kind, text: target}, false, func() *method {
+	r.m = c.methods.get(methodKey{fullMethod, kind, target}, false, func() *method {
 		canonical := cc.CanonicalTarget()
 		m := newMethod(c.engine, strings.TrimPrefix(fullMethod, "/"), kind, targetAddress(canonical))
 		m.target = canonical

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"log/slog"
 	"net"
-	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -125,12 +124,11 @@ func (m *method) outcome(e *engine, code codes.Code) *outcome {
 }
 
 // methodKey is a method at an address: the one a server's connection came in
-// at, or the target of a client. Addresses are compared, not formatted.
+// at, or the target of a client.
 type methodKey struct {
-	name string
-	kind Kind
-	ip   netip.AddrPort
-	text string
+	name    string
+	kind    Kind
+	address string
 }
 
 // A server with a grpc.UnknownServiceHandler takes the names of methods from
@@ -178,17 +176,6 @@ func (c *methods) get(key methodKey, doubtful bool, newMethod func() *method) *m
 	known[key] = m
 	c.known.Store(&known)
 	return m
-}
-
-// addrKey puts a connection's local address into key.
-func (key *methodKey) addr(a net.Addr) {
-	switch a := a.(type) {
-	case nil:
-	case *net.TCPAddr:
-		key.ip = a.AddrPort()
-	default:
-		key.text = a.String()
-	}
 }
 
 // serverAddress is the address of a server in the semantic conventions' form.

@@ -3,7 +3,6 @@ package interceptors
 import (
 	"context"
 	"fmt"
-	"net"
 	"sync/atomic"
 	"time"
 
@@ -80,8 +79,7 @@ type rpc struct {
 
 	// A server's call, between its headers and its begin.
 	header incoming
-	local  net.Addr
-	peer   string
+	conn   *connection // nil on clients
 
 	// A client's call whose attempts are followed.
 	cc        *grpc.ClientConn
@@ -124,7 +122,7 @@ func (r *rpc) begin() {
 		r.Context, r.span = r.e.tracer.Start(r.Context, r.m.name, options...)
 		r.call.ctx = r.Context
 	}
-	r.e.active.Add(r.traced(), 1, r.m.add...)
+	r.e.active.Add(context.Background(), 1, r.m.add...) // without a span: a level has no use for exemplars
 }
 
 func (r *rpc) newRoot(options []trace.SpanStartOption) []trace.SpanStartOption {
@@ -175,7 +173,7 @@ func (r *rpc) end(code codes.Code, message string, err error) {
 	if code != codes.OK {
 		r.countFailure(ctx, ended, err)
 	}
-	r.e.active.Add(ctx, -1, r.m.add...)
+	r.e.active.Add(context.Background(), -1, r.m.add...)
 	if r.span != nil && !r.e.otelgrpc {
 		// Last, so that who sees the span end finds the call in the metrics.
 		r.span.End()

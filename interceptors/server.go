@@ -2,6 +2,7 @@ package interceptors
 
 import (
 	"context"
+	"net"
 	"strings"
 	"time"
 
@@ -58,21 +59,33 @@ type serverStats struct{ *server }
 
 var _ stats.Handler = serverStats{}
 
-// TagConn formats the peer's address, once for all calls of the connection.
 func (serverStats) TagConn(ctx context.Context, info *stats.ConnTagInfo) context.Context {
-	if info.RemoteAddr == nil {
-		return ctx
-	}
-	return context.WithValue(ctx, peerKey{}, info.RemoteAddr.String())
+	return context.WithValue(ctx, connectionKey{}, newConnection(info.LocalAddr, info.RemoteAddr))
 }
 
-type peerKey struct{}
+// connection is a server's, with its addresses formatted once for all calls.
+type connection struct{ local, peer string }
+
+type connectionKey struct{}
+
+func newConnection(local, peer net.Addr) *connection {
+	var c connection
+	if local != nil {
+		c.local = local.String()
+	}
+	if peer != nil {
+		c.peer = peer.String()
+	}
+	return &c
+}
 
 func (serverStats) HandleConn(context.Context, stats.ConnStats) {}
 
 func (s serverStats) TagRPC(ctx context.Context, info *stats.RPCTagInfo) context.Context {
+	growStack(s.engine == nil)
 	r := &rpc{Context: ctx, e: s.engine}
 	r.call.FullMethod = info.FullMethodName
+	r.conn, _ = ctx.Value(connectionKey{}).(*connection) // an http.Server tells of none
 	return r
 }
 
@@ -84,9 +97,8 @@ func (s serverStats) HandleRPC(ctx context.Context, event stats.RPCStats) {
 	switch event := event.(type) {
 	case *stats.InHeader:
 		r.header = incoming(event.Header)
-		r.local = event.LocalAddr
-		if r.peer, _ = ctx.Value(peerKey{}).(string); r.peer == "" && event.RemoteAddr != nil {
-			r.peer = event.RemoteAddr.String() // over an http.Server no connection is told of
+		if r.conn == nil {
+			r.conn = newConnection(event.LocalAddr, event.RemoteAddr)
 		}
 	case *stats.Begin:
 		r.call.Kind = kindOf(event.IsClientStream, event.IsServerStream)
@@ -124,15 +136,10 @@ func (s *server) begin(events context.Context, r *rpc, known bool) {
 
 	r.m = s.others[r.call.Kind]
 	if known {
-		key := methodKey{name: r.call.FullMethod, kind: r.call.Kind}
-		key.addr(r.local)
+		key := methodKey{r.call.FullMethod, r.call.Kind, r.conn.local}
 		// Only bidi methods can be those of a grpc.UnknownServiceHandler.
 		m := s.methods.get(key, r.call.Kind == BidiStream, func() *method {
-			var address string
-			if r.local != nil {
-				address = r.local.String()
-			}
-			return newMethod(s.engine, strings.TrimPrefix(r.call.FullMethod, "/"), r.call.Kind, serverAddress(address))
+			return newMethod(s.engine, strings.TrimPrefix(r.call.FullMethod, "/"), r.call.Kind, serverAddress(r.conn.local))
 		})
 		if m != nil {
 			r.m = m
