@@ -5,7 +5,6 @@ import (
 	"io"
 	"os"
 	"runtime"
-	"slices"
 	"strings"
 	"testing"
 	"text/tabwriter"
@@ -13,7 +12,7 @@ import (
 )
 
 const (
-	rounds = 11
+	rounds = 10
 	slice  = 20 * time.Millisecond
 )
 
@@ -34,25 +33,18 @@ type cell struct {
 func measure() [][]cell {
 	table := make([][]cell, len(operations))
 	for i, op := range operations {
-		table[i] = make([]cell, len(contenders))
-		times := make([][]time.Duration, len(contenders))
 		runs := make([]func(), len(contenders))
+		table[i] = make([]cell, len(contenders))
 		for j, c := range contenders {
 			if runs[j] = op.prepare(c); runs[j] != nil {
-				table[i][j].allocs = testing.AllocsPerRun(1000, runs[j])
+				table[i][j] = cell{timed(runs[j]), testing.AllocsPerRun(1000, runs[j])}
 			}
 		}
 		for range rounds {
 			for j, run := range runs {
 				if run != nil {
-					times[j] = append(times[j], timed(run))
+					table[i][j].time = min(table[i][j].time, timed(run))
 				}
-			}
-		}
-		for j := range contenders {
-			if runs[j] != nil {
-				slices.Sort(times[j])
-				table[i][j].time = times[j][rounds/2]
 			}
 		}
 	}
