@@ -55,7 +55,7 @@ func (s scenario) String() string {
 		parts = append(parts, "1 % sampled")
 	}
 	if s.parallel {
-		parts = append(parts, "parallel")
+		parts = append(parts, strconv.Itoa(callers)+" at once")
 	}
 	if s.tcp {
 		parts = append(parts, "TCP")
