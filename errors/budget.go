@@ -152,7 +152,7 @@ func (b *budget) cutViolations() {
 	}
 	b.shrink(all, func(n int) []*anypb.Any {
 		kept, room := slices.Clone(b.details[:b.core]), all-n
-		for i := b.core; i < len(b.details) && room > 0; i++ {
+		for i := b.core; room > 0; i++ {
 			p := b.details[i]
 			if has := violations(messages[i]); has > room {
 				p = prefix(messages[i], room)

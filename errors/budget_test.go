@@ -93,6 +93,7 @@ func TestRule15Budget(t *testing.T) {
 		{"message of any length", errors.NotFound("%s", text(100_000)), 0, []string{info}},
 		{"metadata of any length", base.With("long", text(100_000)), 0, []string{info, retry}},
 		{"names of any length", base.WithReason(text(50_000), text(50_000)), 0, []string{info, retry}},
+		{"names, one of which is short enough", base.WithReason(text(255), text(50_000)), 0, []string{info, retry}},
 		{"text that grows when encoded", errors.NotFound("%s", strings.Repeat("ü%", 2000)).WithRetry(time.Second), 0, []string{info, retry}},
 		{"text that is too long when encoded only", errors.NotFound("%s", strings.Repeat("%", 3000)), 0, []string{info}},
 		{"fields", fields(base, 200), 0, []string{info, retry, badRequest}},
