@@ -340,6 +340,48 @@ func TestUnaryRequestAndResponseMayBeReplaced(t *testing.T) {
 	})
 }
 
+// On a server next cannot be called again once messages went by: no reply is
+// sent twice, and the first failure stays the call's.
+func TestNextAgainOnServer(t *testing.T) {
+	for _, kind := range kinds {
+		t.Run(kind.String(), func(t *testing.T) {
+			var calls atomic.Int64
+			fail := func() error { return errors.Unavailable("failure %d", calls.Add(1)) }
+			h := start(t, &stub{
+				unary: func(context.Context, *testpb.SimpleRequest) (*testpb.SimpleResponse, error) { return nil, fail() },
+				clientStream: func(ss testpb.TestService_StreamingInputCallServer) error {
+					if _, err := ss.Recv(); err != nil {
+						return err
+					}
+					return fail()
+				},
+				serverStream: func(_ *testpb.StreamingOutputCallRequest, ss testpb.TestService_StreamingOutputCallServer) error {
+					return fail()
+				},
+				bidi: func(ss testpb.TestService_FullDuplexCallServer) error {
+					if err := ss.Send(&testpb.StreamingOutputCallResponse{}); err != nil {
+						return err
+					}
+					return fail()
+				},
+			}, on(interceptors.ServerSide, func(ctx context.Context, _ *interceptors.Call, next interceptors.Next) error {
+				if err := next(ctx); err == nil {
+					return nil
+				}
+				return next(ctx)
+			}))
+			want := [2]any{"failure 1", int64(1)}
+			if kind == interceptors.Unary {
+				want = [2]any{"failure 2", int64(2)} // the request is at hand, nothing was sent
+			}
+			err := h.call(h.ctx(), kind)
+			if got := [2]any{errors.Message(err), calls.Load()}; got != want {
+				t.Errorf("the caller got %q after %d runs of the handler, want %q after %d", got[0], got[1], want[0], want[1])
+			}
+		})
+	}
+}
+
 // next may be called again after it failed, as long as no message has reached
 // the caller.
 func TestNextAgain(t *testing.T) {
