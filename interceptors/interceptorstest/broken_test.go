@@ -139,7 +139,7 @@ func TestBrokenInterceptorsAreFound(t *testing.T) {
 			in: []string{"ok", "together"},
 		},
 		{
-			name: "retries what the caller has given up", want: "next-again", opts: options{client, interceptorstest.Retries()},
+			name: "retries what the caller has given up", want: "next-again", opts: options{interceptorstest.Retries()},
 			make: pass(func(ctx context.Context, _ *call, next next) error {
 				err := next(ctx)
 				for n := 0; err != nil && n < 2; n++ {
@@ -151,6 +151,7 @@ func TestBrokenInterceptorsAreFound(t *testing.T) {
 		},
 		{
 			name: "leaves the handler behind at the deadline", want: "waits-for-next",
+			opts: options{interceptorstest.Endings("ok", "error", "panic", "cancel", "abandon", "deadline")},
 			make: pass(func(ctx context.Context, _ *call, next next) error {
 				done := make(chan error, 1)
 				go func() { done <- next(ctx) }()

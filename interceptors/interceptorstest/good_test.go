@@ -210,7 +210,7 @@ func TestWellBehavedInterceptorsPass(t *testing.T) {
 			}()
 			return next(ctx)
 		}},
-		{name: "retry", i: retry, opts: options{client, interceptorstest.Retries()}},
+		{name: "retry", i: retry, opts: options{interceptorstest.Retries()}},
 		{name: "retry with a timeout and metadata for each attempt", opts: options{client, interceptorstest.Retries()},
 			i: interceptors.Chain(retry, timeout(time.Minute), func(ctx context.Context, _ *call, next next) error {
 				return next(metadata.AppendToOutgoingContext(ctx, "x-attempt", "1"))

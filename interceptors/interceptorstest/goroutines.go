@@ -10,13 +10,14 @@ import (
 )
 
 // goroutines returns the stack of a goroutine that the interceptor has started
-// for the call and that still runs when it had time to end, "" if there is none.
+// for one of the calls and that still runs when it had time to end, "" if there
+// is none.
 //
 // Goroutines inherit the labels of the one that starts them, which tells them
 // from those of gRPC and of other tests.
-func (r *record) goroutines() string {
-	label := fmt.Sprintf("%q:%q", labelKey, r.id)
-	deadline := time.Now().Add(r.s.patience)
+func (w *world) goroutines() string {
+	label := fmt.Sprintf("%q:%q", labelKey, w.label)
+	deadline := time.Now().Add(w.s.patience)
 	for pause := 100 * time.Microsecond; ; pause *= 2 {
 		stack := labelled(label)
 		if stack == "" || time.Now().After(deadline) {

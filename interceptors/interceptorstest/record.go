@@ -23,9 +23,10 @@ import (
 // the tested one, by the handler and by the caller.
 type record struct {
 	situation
-	s    *suite
-	id   string
-	code codes.Code // what the handler ends with
+	s     *suite
+	id    string
+	label string     // of what the world's interceptor starts
+	code  codes.Code // what the handler ends with
 
 	entered  chan struct{} // the tested interceptor was called
 	returned chan struct{} // and is done
@@ -75,9 +76,9 @@ type caller struct {
 	panicked any
 }
 
-func newRecord(s *suite, c situation, id string, code codes.Code) *record {
+func (w *world) newRecord(code codes.Code) *record {
 	return &record{
-		situation: c, s: s, id: id, code: code,
+		situation: w.situation, s: w.s, id: newID(), label: w.label, code: code,
 		entered: make(chan struct{}), returned: make(chan struct{}), reached: make(chan struct{}),
 		release: make(chan struct{}), done: make(chan struct{}),
 	}
@@ -132,7 +133,7 @@ func (r *record) watch(ctx context.Context, call *interceptors.Call, next interc
 	given = trace.ContextWithSpan(given, &span{Span: trace.SpanFromContext(ctx), r: r})
 	given, cancel := context.WithCancel(given)
 	defer cancel()
-	given = pprof.WithLabels(given, pprof.Labels(labelKey, r.id))
+	given = pprof.WithLabels(given, pprof.Labels(labelKey, r.label))
 	r.mu.Lock()
 	if r.given != nil { // an interceptor given to With repeats the call: a new attempt
 		r.mu.Unlock()

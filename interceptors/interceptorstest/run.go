@@ -65,14 +65,13 @@ func (s *suite) try(c situation) (found []error) {
 			}
 		}
 	}
-	if len(found) == 0 {
-		for _, r := range w.calls {
-			if stack := r.goroutines(); stack != "" {
-				return []error{c.violation(leavesNoGoroutine, "a goroutine that it started still runs %s after the call:\n%s", r.s.patience, stack)}
-			}
-		}
+	if len(found) > 0 {
+		return found
 	}
-	return found
+	if stack := w.goroutines(); stack != "" {
+		return []error{c.violation(leavesNoGoroutine, "a goroutine that it started still runs %s after the call:\n%s", s.patience, stack)}
+	}
+	return nil
 }
 
 func (w *world) inTurn() error {

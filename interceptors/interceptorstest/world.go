@@ -36,16 +36,19 @@ type world struct {
 	desc   grpc.StreamDesc
 	served chan struct{}
 	calls  []*record
-	gate   *gate // where calls that are made together meet
+	label  string // of the goroutines that the interceptor starts
+	gate   *gate  // where calls that are made together meet
 }
 
-// ids numbers all calls of the process, since tests may run in parallel.
-var ids atomic.Uint64
+// newID returns an id that no other test of the process has.
+func newID() string { return strconv.FormatUint(lastID.Add(1), 10) }
+
+var lastID atomic.Uint64
 
 func newWorld(s *suite, c situation) (*world, error) {
-	w := &world{situation: c, s: s, served: make(chan struct{})}
+	w := &world{situation: c, s: s, label: newID(), served: make(chan struct{})}
 	for _, code := range c.ending.codes {
-		w.calls = append(w.calls, newRecord(s, c, strconv.FormatUint(ids.Add(1), 10), code))
+		w.calls = append(w.calls, w.newRecord(code))
 	}
 	if c.ending.together {
 		w.gate = &gate{missing: len(w.calls), open: make(chan struct{})}
