@@ -345,6 +345,75 @@ func TestRule2RetriesExhaustedWhileSending(t *testing.T) {
 	}
 }
 
+// When an interceptor calls next again that is an attempt too, a retry like
+// those of gRPC.
+func TestAttemptsOfAnInterceptor(t *testing.T) {
+	for _, kind := range []interceptors.Kind{interceptors.Unary, interceptors.ServerStream} {
+		t.Run(kind.String(), func(t *testing.T) {
+			h := start(t, flaky(2, nil), func(h *harness) {
+				h.clients = append(h.clients, interceptors.WithAttempts(), interceptors.Interceptor(
+					func(ctx context.Context, _ *interceptors.Call, next interceptors.Next) error {
+						err := next(ctx)
+						for range 2 {
+							if err != nil {
+								err = next(ctx)
+							}
+						}
+						return err
+					}))
+			})
+			if err := h.call(h.ctx(), kind); err != nil {
+				t.Fatal(err)
+			}
+			h.idle()
+			method := nameOf(kind)
+			call := tree{Name: method, Kind: "client", Status: "Unset", Attrs: map[string]any{"rpc.response.status_code": "OK"}}
+			for i, code := range []string{"UNAVAILABLE", "UNAVAILABLE", "OK"} {
+				status := map[string]string{"UNAVAILABLE": "Error", "OK": "Unset"}[code]
+				call.Children = append(call.Children, tree{Name: "Attempt." + method, Kind: "internal", Status: status,
+					Attrs:    map[string]any{"previous-rpc-attempts": int64(i), "transparent-retry": false, "rpc.response.status_code": code},
+					Children: []tree{{Name: method, Kind: "server", Status: status, Attrs: map[string]any{"rpc.response.status_code": code}}}})
+			}
+			if diff := cmp.Diff([]tree{call}, trees(h.ended(7), "previous-rpc-attempts", "transparent-retry", "rpc.response.status_code")); diff != "" {
+				t.Errorf("spans (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(map[string]int64{"initial": 1, "retry": 2}, h.counts("rpcscope.client.attempts", "rpcscope.attempt")); diff != "" {
+				t.Errorf("attempts by reason (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(map[string]int64{"OK": 1}, h.counts("rpc.client.call.duration", "rpc.response.status_code")); diff != "" {
+				t.Errorf("calls by code (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// Without tracing attempts are counted, and the servers' spans are children of
+// the caller's.
+func TestAttemptsWithoutTracing(t *testing.T) {
+	for _, kind := range kinds {
+		t.Run(kind.String(), func(t *testing.T) {
+			h := start(t, flaky(2, nil), func(h *harness) {
+				h.clients = append(h.clients, interceptors.WithAttempts(), interceptors.WithoutTracing())
+				h.dial = append(h.dial, retrying)
+			})
+			ctx, caller := h.tp.Tracer("test").Start(h.ctx(), "caller")
+			if err := h.call(ctx, kind); err != nil {
+				t.Fatal(err)
+			}
+			caller.End()
+			h.idle()
+			for _, s := range h.ended(4) {
+				if s.SpanKind() == trace.SpanKindServer && s.Parent().SpanID() != caller.SpanContext().SpanID() {
+					t.Errorf("a server span has parent %v, want the caller's %v", s.Parent().SpanID(), caller.SpanContext().SpanID())
+				}
+			}
+			if diff := cmp.Diff(map[string]int64{"initial": 1, "retry": 2}, h.counts("rpcscope.client.attempts", "rpcscope.attempt")); diff != "" {
+				t.Errorf("attempts by reason (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
 func TestAttemptsPoint(t *testing.T) {
 	h := start(t, &stub{}, func(h *harness) { h.clients = append(h.clients, interceptors.WithAttempts()) })
 	if err := h.call(h.ctx(), interceptors.Unary); err != nil {
