@@ -66,7 +66,7 @@ func (r *rpc) log(h slog.Handler, code codes.Code, elapsed time.Duration, err er
 	if r.conn != nil && r.conn.peer != "" {
 		attrs = append(attrs, slog.String(logPeer, r.conn.peer))
 	}
-	if r.m.kind != Unary {
+	if r.call.m.kind != Unary {
 		attrs = append(attrs, slog.Int64(logSent, r.call.Sent()), slog.Int64(logReceived, r.call.Received()))
 	}
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	otelcodes "go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/status"
@@ -40,6 +41,19 @@ func (clientStats) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Co
 
 func (clientStats) HandleConn(context.Context, stats.ConnStats) {}
 
+// watchesAttempts tells whether clientStats is installed.
+func (e *engine) watchesAttempts() bool {
+	return e.attempts || e.messages != nil || e.messageEvents || e.otelgrpc
+}
+
+// tries is what a client's call knows of its attempts.
+type tries struct {
+	cc        *grpc.ClientConn
+	made      atomic.Int64               // but for transparent retries
+	last      atomic.Pointer[trace.Span] // otelgrpc's, of the last attempt
+	unsettled atomic.Pointer[attempt]    // has ended; how is not known yet
+}
+
 // attempt is one try of gRPC's at a call. It is the context that the attempt
 // runs with.
 type attempt struct {
@@ -69,7 +83,7 @@ func (c clientStats) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Co
 	}
 	a := &attempt{Context: ctx, r: r}
 	if r.spanPerAttempt() {
-		a.Context, a.span = c.tracer.Start(ctx, attemptPrefix+r.m.name)
+		a.Context, a.span = c.tracer.Start(ctx, attemptPrefix+r.call.m.name)
 		a.Context = r.outgoing(a.Context) // the server's span is a child of this one
 	}
 	return a
@@ -101,8 +115,8 @@ func (r *rpc) spanPerAttempt() bool { return r.observed && r.e.attempts && r.e.t
 // begin tells attempts apart. One that gRPC makes again because the last one
 // never reached a server is no retry (rule 7).
 func (a *attempt) begin(ctx context.Context, transparent bool) {
-	previous := a.r.attempts.Load()
-	if last := a.r.unsettled.Swap(nil); last != nil {
+	previous := a.r.tries.made.Load()
+	if last := a.r.tries.unsettled.Swap(nil); last != nil {
 		last.settle(status.Error(a.r.retriedFor(transparent), "tried again"))
 	}
 	switch {
@@ -114,14 +128,14 @@ func (a *attempt) begin(ctx context.Context, transparent bool) {
 		if previous > 0 {
 			a.kind = "retry"
 		}
-		a.r.attempts.Add(1)
+		a.r.tries.made.Add(1)
 	}
 	if a.span != nil {
 		a.span.SetAttributes(previousAttemptsKey.Int64(previous), transparentRetryKey.Bool(transparent))
 	}
 	if a.r.e.otelgrpc {
 		span := trace.SpanFromContext(ctx)
-		a.r.last.Store(&span)
+		a.r.tries.last.Store(&span)
 	}
 }
 
@@ -143,7 +157,7 @@ func (a *attempt) end(ctx context.Context, event *stats.End) {
 	}
 	// So gRPC says also when the attempt failed while the client was sending
 	// (rule 2).
-	if last := r.unsettled.Swap(a); last != nil {
+	if last := r.tries.unsettled.Swap(a); last != nil {
 		last.settle(nil) // an interceptor inside of ours makes several calls of one
 	}
 }
@@ -155,8 +169,8 @@ func (a *attempt) settle(err error) {
 		return
 	}
 	code := errors.Code(err)
-	ended := r.m.outcome(r.e, code)
-	attrs := append(r.m.attrs[:len(r.m.attrs):len(r.m.attrs)], ended.span[0], attemptKey.String(a.kind))
+	ended := r.call.m.outcome(r.e, code)
+	attrs := append(r.call.m.attrs[:len(r.call.m.attrs):len(r.call.m.attrs)], ended.span[0], attemptKey.String(a.kind))
 	set := metric.WithAttributeSet(attribute.NewSet(attrs...))
 	if a.span == nil {
 		r.e.attempted.Add(r.traced(), 1, set)
@@ -172,7 +186,10 @@ func (a *attempt) settle(err error) {
 
 // settle records the attempt that the call, which err ended, ended with.
 func (r *rpc) settle(err error) {
-	if last := r.unsettled.Swap(nil); last != nil {
+	if r.tries == nil {
+		return
+	}
+	if last := r.tries.unsettled.Swap(nil); last != nil {
 		last.settle(err)
 	}
 }
@@ -183,7 +200,7 @@ func (r *rpc) retriedFor(transparent bool) codes.Code {
 	if transparent {
 		return codes.Unavailable // refused, or the connection went away
 	}
-	policy := r.cc.GetMethodConfig(r.call.FullMethod).RetryPolicy
+	policy := r.tries.cc.GetMethodConfig(r.call.FullMethod).RetryPolicy
 	if policy == nil || len(policy.RetryableStatusCodes) != 1 {
 		return codes.Unknown
 	}

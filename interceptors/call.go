@@ -80,6 +80,7 @@ type Call struct {
 	FullMethod string
 	Kind       Kind
 	Side       Side
+	depth      int32 // how many interceptors are on the stack
 
 	// Request is the request of a unary call; an interceptor may replace it
 	// before it calls next. It is nil on streams, see [Call.OnSend] and
@@ -93,18 +94,44 @@ type Call struct {
 	Response any
 
 	start    time.Time
-	target   string
+	m        *method // nil if the engine did not make the Call
 	sent     atomic.Int64
 	received atomic.Int64
 
 	// Everything below belongs to the goroutine that runs the chain.
 	ctx     context.Context // the innermost context the chain has reached
-	depth   int             // how many interceptors are on the stack
+	added   *added          // nil while there is nothing
+	header  metadata.MD
+	trailer metadata.MD
+}
+
+// added is what interceptors registered. A call that lasts should not have to
+// hold room for it.
+type added struct {
 	options []scoped[grpc.CallOption]
 	send    []scoped[func(any) error]
 	receive []scoped[func(any) error]
-	header  metadata.MD
-	trailer metadata.MD
+}
+
+func (c *Call) add() *added {
+	if c.added == nil {
+		c.added = new(added)
+	}
+	return c.added
+}
+
+func (c *Call) sendHooks() []scoped[func(any) error] {
+	if c.added == nil {
+		return nil
+	}
+	return c.added.send
+}
+
+func (c *Call) receiveHooks() []scoped[func(any) error] {
+	if c.added == nil {
+		return nil
+	}
+	return c.added.receive
 }
 
 // scoped is something an interceptor registered, with the depth it stood at:
@@ -112,11 +139,11 @@ type Call struct {
 // registered during the previous attempt is forgotten, as they will register
 // it anew.
 type scoped[T any] struct {
-	depth int
+	depth int32
 	value T
 }
 
-func forget[T any](s []scoped[T], depth int) []scoped[T] {
+func forget[T any](s []scoped[T], depth int32) []scoped[T] {
 	n := len(s)
 	for n > 0 && s[n-1].depth > depth {
 		n--
@@ -125,12 +152,14 @@ func forget[T any](s []scoped[T], depth int) []scoped[T] {
 }
 
 // enter is called when the interceptor at depth calls next with ctx.
-func (c *Call) enter(ctx context.Context, depth int) {
+func (c *Call) enter(ctx context.Context, depth int32) {
 	c.ctx = ctx
 	c.depth = depth
-	c.options = forget(c.options, depth)
-	c.send = forget(c.send, depth)
-	c.receive = forget(c.receive, depth)
+	if a := c.added; a != nil {
+		a.options = forget(a.options, depth)
+		a.send = forget(a.send, depth)
+		a.receive = forget(a.receive, depth)
+	}
 }
 
 // Service returns the fully qualified name of the service:
@@ -156,7 +185,12 @@ func splitMethod(fullMethod string) (service, method string) {
 
 // Target returns the canonical dial target of the client's connection, such as
 // "dns:///users:50051". It is empty on a server.
-func (c *Call) Target() string { return c.target }
+func (c *Call) Target() string {
+	if c.m == nil {
+		return ""
+	}
+	return c.m.target
+}
 
 // Start returns when the call began.
 func (c *Call) Start() time.Time { return c.start }
@@ -227,7 +261,8 @@ func (c *Call) Trailer() metadata.MD { return c.trailer }
 func (c *Call) AddCallOptions(opts ...grpc.CallOption) {
 	for _, o := range opts {
 		if o != nil {
-			c.options = append(c.options, scoped[grpc.CallOption]{c.depth, o})
+			a := c.add()
+			a.options = append(a.options, scoped[grpc.CallOption]{c.depth, o})
 		}
 	}
 }
@@ -239,7 +274,8 @@ func (c *Call) AddCallOptions(opts ...grpc.CallOption) {
 // calling next. A nil f is ignored.
 func (c *Call) OnSend(f func(msg any) error) {
 	if f != nil {
-		c.send = append(c.send, scoped[func(any) error]{c.depth, f})
+		a := c.add()
+		a.send = append(a.send, scoped[func(any) error]{c.depth, f})
 	}
 }
 
@@ -250,7 +286,8 @@ func (c *Call) OnSend(f func(msg any) error) {
 // nil f is ignored.
 func (c *Call) OnReceive(f func(msg any) error) {
 	if f != nil {
-		c.receive = append(c.receive, scoped[func(any) error]{c.depth, f})
+		a := c.add()
+		a.receive = append(a.receive, scoped[func(any) error]{c.depth, f})
 	}
 }
 

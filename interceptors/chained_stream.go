@@ -154,7 +154,7 @@ func (s *chainedStream) next(ctx context.Context) error {
 
 func (s *chainedStream) openAttempt(ctx context.Context) (*streamAttempt, error) {
 	call := &s.r.call
-	a := &streamAttempt{send: call.send, receive: call.receive, over: make(chan struct{})}
+	a := &streamAttempt{send: call.sendHooks(), receive: call.receiveHooks(), over: make(chan struct{})}
 	onFinish := grpc.OnFinish(func(err error) {
 		a.finished.Store(true)
 		s.r.settle(err)

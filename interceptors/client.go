@@ -37,7 +37,7 @@ func DialOptions(opts ...ClientOption) []grpc.DialOption {
 		grpc.WithChainUnaryInterceptor(e.unary),
 		grpc.WithChainStreamInterceptor(e.stream),
 	}
-	if e.attempts || e.messages != nil || e.messageEvents || e.otelgrpc {
+	if e.watchesAttempts() {
 		options = append(options, grpc.WithStatsHandler(clientStats{e}))
 	}
 	if e.otelgrpc {
@@ -50,10 +50,12 @@ type client struct{ *engine }
 
 // start begins a call: the request id that it will have, its span, its method.
 func (c *client) start(ctx context.Context, cc *grpc.ClientConn, fullMethod string, kind Kind) *rpc {
-	r := &rpc{e: c.engine, cc: cc}
+	r := &rpc{e: c.engine}
+	if c.watchesAttempts() {
+		r.tries = &tries{cc: cc}
+	}
 	r.call.FullMethod, r.call.Kind, r.call.Side = fullMethod, kind, ClientSide
 	r.call.start = time.Now()
-	_, r.own = c.propagators()
 
 	// The application's own header comes before the context's id, and that
 	// before a new one (rule 19).
@@ -73,16 +75,15 @@ func (c *client) start(ctx context.Context, cc *grpc.ClientConn, fullMethod stri
 	r.Context, r.id[0] = ctx, id
 
 	target := cc.Target()
-	r.m = c.methods.get(methodKey{fullMethod, kind, target}, false, func() *method {
+	r.call.m = c.methods.get(methodKey{fullMethod, kind, target}, false, func() *method {
 		canonical := cc.CanonicalTarget()
 		m := newMethod(c.engine, strings.TrimPrefix(fullMethod, "/"), kind, targetAddress(canonical))
 		m.target = canonical
 		return m
 	})
-	if r.m == nil {
-		r.m = c.others[kind]
+	if r.call.m == nil {
+		r.call.m = c.others[kind]
 	}
-	r.call.target = r.m.target
 	r.begin()
 	return r
 }
@@ -107,7 +108,7 @@ func (r *rpc) sendable(ctx context.Context) context.Context {
 	case r.spanPerAttempt():
 		return ctx
 	case r.e.otelgrpc:
-		ctx = propagation.ContextWithDestination(ctx, r.call.target, r.call.FullMethod, r.e.external)
+		ctx = propagation.ContextWithDestination(ctx, r.call.m.target, r.call.FullMethod, r.e.external)
 	}
 	return r.outgoing(ctx)
 }
@@ -117,7 +118,7 @@ func (r *rpc) sendable(ctx context.Context) context.Context {
 // so nothing is sent twice.
 func (r *rpc) outgoing(ctx context.Context) context.Context {
 	foreign, own := r.e.propagators()
-	carrier := outgoing{target: r.call.target, method: r.call.FullMethod, external: r.e.external, foreign: foreign != nil}
+	carrier := outgoing{target: r.call.m.target, method: r.call.FullMethod, external: r.e.external, foreign: foreign != nil}
 	carrier.app, _ = metadata.FromOutgoingContext(ctx)
 	own.Inject(ctx, &carrier)
 	if foreign != nil {
@@ -173,14 +174,14 @@ func (c *client) unaryChain(r *rpc, req, reply any, cc *grpc.ClientConn, invoker
 	call := &r.call
 	call.Request = req
 	err := walk(r, c.chain, call, func(ctx context.Context) error {
-		if err := run(call.send, call.Request); err != nil {
+		if err := run(call.sendHooks(), call.Request); err != nil {
 			return err
 		}
 		if err := c.invoke(ctx, r, call.Request, reply, cc, invoker, call.callOptions(opts, &call.header, &call.trailer)); err != nil {
 			return err
 		}
 		call.Response = reply
-		return run(call.receive, reply)
+		return run(call.receiveHooks(), reply)
 	})
 	if err == nil {
 		err = fill(reply, call)
@@ -191,10 +192,11 @@ func (c *client) unaryChain(r *rpc, req, reply any, cc *grpc.ClientConn, invoker
 // callOptions are the caller's, those of the interceptors, and those with which
 // header and trailer become what the server sent.
 func (c *Call) callOptions(opts []grpc.CallOption, header, trailer *metadata.MD) []grpc.CallOption {
-	all := make([]grpc.CallOption, 0, len(opts)+len(c.options)+3)
-	all = append(all, opts...)
-	for _, o := range c.options {
-		all = append(all, o.value)
+	all := append(make([]grpc.CallOption, 0, len(opts)+4), opts...)
+	if c.added != nil {
+		for _, o := range c.added.options {
+			all = append(all, o.value)
+		}
 	}
 	c.header, c.trailer = nil, nil
 	return append(all, grpc.Header(header), grpc.Trailer(trailer))

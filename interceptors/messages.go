@@ -70,9 +70,9 @@ func (r *rpc) message(ctx context.Context, m message) {
 		if response {
 			size = i.responseSize
 		}
-		size.Record(ctx, int64(m.size), r.m.record...)
+		size.Record(ctx, int64(m.size), r.call.m.record...)
 		if response && r.answered.CompareAndSwap(false, true) {
-			i.firstMessage.Record(ctx, time.Since(r.call.start).Seconds(), r.m.record...)
+			i.firstMessage.Record(ctx, time.Since(r.call.start).Seconds(), r.call.m.record...)
 		}
 	}
 	if !r.e.messageEvents {
@@ -98,6 +98,6 @@ func (r *rpc) countMessages(ctx context.Context) {
 	if r.e.side == ClientSide {
 		requests, responses = responses, requests
 	}
-	i.requests.Record(ctx, requests, r.m.record...)
-	i.responses.Record(ctx, responses, r.m.record...)
+	i.requests.Record(ctx, requests, r.call.m.record...)
+	i.responses.Record(ctx, responses, r.call.m.record...)
 }

@@ -72,8 +72,10 @@ func (e *engine) otelgrpcHandler() stats.Handler {
 
 // recorded returns the call's span, whoever made it, or nil.
 func (r *rpc) recorded() trace.Span {
-	if last := r.last.Load(); last != nil {
-		return *last
+	if r.tries != nil {
+		if last := r.tries.last.Load(); last != nil {
+			return *last
+		}
 	}
 	return r.span
 }

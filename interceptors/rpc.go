@@ -13,11 +13,9 @@ import (
 	"go.opentelemetry.io/otel/metric/noop"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 
 	"github.com/rpcscope/rpcscope/errors"
-	"github.com/rpcscope/rpcscope/propagation"
 )
 
 // scopeName is the instrumentation scope of the suite's spans and metrics.
@@ -65,11 +63,9 @@ type rpc struct {
 
 	call     Call
 	e        *engine
-	m        *method
 	span     trace.Span // nil without tracing; otelgrpc's where that is the engine of a server
-	own      *propagation.Propagator
-	id       [1]string // request id
-	failure  error     // what the handler or the chain failed with, with its private cause
+	id       [1]string  // request id
+	failure  error      // what the handler or the chain failed with, with its private cause
 	ended    atomic.Bool
 	answered atomic.Bool // a response message went by
 	observed bool
@@ -81,13 +77,7 @@ type rpc struct {
 	header incoming
 	conn   *connection // nil on clients
 
-	// A client's call whose attempts are followed.
-	cc        *grpc.ClientConn
-	attempts  atomic.Int64               // that gRPC made, but for transparent retries
-	last      atomic.Pointer[trace.Span] // otelgrpc's, of the last attempt
-	unsettled atomic.Pointer[attempt]    // has ended; how is not known yet
-
-	attrs [4]attribute.KeyValue // room for those of the end
+	tries *tries // nil unless a client's attempts are watched
 }
 
 // rpcKey finds the innermost rpc of a side in a context.
@@ -105,24 +95,24 @@ func rpcFromContext(ctx context.Context, side Side) *rpc {
 	return r
 }
 
-// begin observes the call from here on: r.Context, r.call and r.m are set.
+// begin observes the call from here on: r.Context, r.call and r.call.m are set.
 func (r *rpc) begin() {
 	r.call.ctx = r.Context
 	if r.observed = r.e.observe(&r.call); !r.observed {
 		return
 	}
 	if r.e.tracer != nil {
-		options := r.m.start
+		options := r.call.m.start
 		if previous := r.header.previousAttempts(); previous > 0 {
 			options = append(options[:len(options):len(options)], trace.WithAttributes(previousAttemptsKey.Int64(previous)))
 		}
 		if r.e.publicEndpoint {
 			options = r.newRoot(options)
 		}
-		r.Context, r.span = r.e.tracer.Start(r.Context, r.m.name, options...)
+		r.Context, r.span = r.e.tracer.Start(r.Context, r.call.m.name, options...)
 		r.call.ctx = r.Context
 	}
-	r.e.active.Add(context.Background(), 1, r.m.add...) // without a span: a level has no use for exemplars
+	r.e.active.Add(context.Background(), 1, r.call.m.add...) // without a span: a level has no use for exemplars
 }
 
 func (r *rpc) newRoot(options []trace.SpanStartOption) []trace.SpanStartOption {
@@ -142,38 +132,41 @@ func (r *rpc) end(code codes.Code, message string, err error) {
 	elapsed := time.Since(r.call.start)
 	ctx := r.traced()
 	if r.panicked {
-		r.e.panics.Add(ctx, 1, r.m.add...)
+		r.e.panics.Add(ctx, 1, r.call.m.add...)
 	}
-	ended := r.m.outcome(r.e, code)
+	ended := r.call.m.outcome(r.e, code)
 	if !r.observed {
 		if r.panicked {
 			r.log(ended.log, code, elapsed, err, nil)
 		}
 		return
 	}
-	recording := r.span != nil && r.span.IsRecording()
-	var attrs []attribute.KeyValue
-	if logging := r.logs(code); recording || logging {
-		attrs = r.attributes(append(r.attrs[:0], ended.span...), code, err)
-		if logging {
-			r.log(ended.log, code, elapsed, err, attrs[len(ended.span):])
-		}
-	}
-	if recording {
+	recording, logging := r.span != nil && r.span.IsRecording(), r.logs(code)
+	var extra []attribute.KeyValue
+	switch {
+	case recording:
+		attrs := r.attributes(append(make([]attribute.KeyValue, 0, 4), ended.span...), code, err)
+		r.span.SetAttributes(attrs...) // at once: each time is a copy of all
 		if failed(r.e.side, code) {
 			r.span.SetStatus(otelcodes.Error, message)
 			if r.e.side == ServerSide {
 				r.exception(err)
 			}
 		}
-		r.span.SetAttributes(attrs...) // at once: each time is a copy of all
+		extra = attrs[len(ended.span):]
+	case logging:
+		var room [4]attribute.KeyValue
+		extra = r.attributes(room[:0], code, err)
+	}
+	if logging {
+		r.log(ended.log, code, elapsed, err, extra)
 	}
 	r.e.duration.Record(ctx, elapsed.Seconds(), ended.record...)
 	r.countMessages(ctx)
 	if code != codes.OK {
 		r.countFailure(ctx, ended, err)
 	}
-	r.e.active.Add(context.Background(), -1, r.m.add...)
+	r.e.active.Add(context.Background(), -1, r.call.m.add...)
 	if r.span != nil && !r.e.otelgrpc {
 		// Last, so that who sees the span end finds the call in the metrics.
 		r.span.End()
@@ -185,7 +178,7 @@ func (r *rpc) attributes(attrs []attribute.KeyValue, code codes.Code, err error)
 	if id := r.id[0]; id != "" {
 		attrs = append(attrs, requestIDKey.String(id))
 	}
-	if r.m.name == other {
+	if r.call.m.name == other {
 		attrs = append(attrs, semconv.RPCMethodOriginal(r.call.FullMethod))
 	}
 	if code >= undefinedCode {
@@ -196,7 +189,8 @@ func (r *rpc) attributes(attrs []attribute.KeyValue, code codes.Code, err error)
 			attrs = append(attrs, errorDomainKey.String(domain), errorReasonKey.String(reason))
 		}
 	}
-	attrs = r.own.AppendAttributes(r.call.ctx, attrs)
+	_, own := r.e.propagators()
+	attrs = own.AppendAttributes(r.call.ctx, attrs)
 	for _, f := range r.e.attributes {
 		attrs = append(attrs, f(r.call.ctx, &r.call)...)
 	}
@@ -208,7 +202,7 @@ func (r *rpc) countFailure(ctx context.Context, ended *outcome, err error) {
 		return
 	}
 	domain, reason := r.e.reasons.bound(errors.Reason(err))
-	attrs := append(r.m.attrs[:len(r.m.attrs):len(r.m.attrs)], ended.span[0])
+	attrs := append(r.call.m.attrs[:len(r.call.m.attrs):len(r.call.m.attrs)], ended.span[0])
 	if domain != "" || reason != "" {
 		attrs = append(attrs, errorDomainKey.String(domain), errorReasonKey.String(reason))
 	}

@@ -129,12 +129,12 @@ func (s *server) begin(events context.Context, r *rpc, known bool) {
 		r.id[0], r.minted = propagation.NewRequestID(), true
 		ctx = propagation.ContextWithRequestID(ctx, r.id[0])
 	}
-	r.Context, r.own = ctx, own
+	r.Context = ctx
 	if s.otelgrpc {
 		r.span = trace.SpanFromContext(events)
 	}
 
-	r.m = s.others[r.call.Kind]
+	r.call.m = s.others[r.call.Kind]
 	if known {
 		key := methodKey{r.call.FullMethod, r.call.Kind, r.conn.local}
 		// Only bidi methods can be those of a grpc.UnknownServiceHandler.
@@ -142,7 +142,7 @@ func (s *server) begin(events context.Context, r *rpc, known bool) {
 			return newMethod(s.engine, strings.TrimPrefix(r.call.FullMethod, "/"), r.call.Kind, serverAddress(r.conn.local))
 		})
 		if m != nil {
-			r.m = m
+			r.call.m = m
 		}
 	}
 	r.begin()
@@ -200,7 +200,7 @@ func (s *server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 func (s *server) unaryChain(ctx context.Context, call *Call, req any, handler grpc.UnaryHandler) (any, error) {
 	call.Request = req
 	err := walk(ctx, s.chain, call, func(ctx context.Context) error {
-		if err := run(call.receive, call.Request); err != nil {
+		if err := run(call.receiveHooks(), call.Request); err != nil {
 			return err
 		}
 		resp, err := handler(ctx, call.Request)
@@ -208,7 +208,7 @@ func (s *server) unaryChain(ctx context.Context, call *Call, req any, handler gr
 			return err
 		}
 		call.Response = resp
-		return run(call.send, resp)
+		return run(call.sendHooks(), resp)
 	})
 	if err == nil && call.Response == nil {
 		err = errNoReply(call)
@@ -294,7 +294,7 @@ type serverStream struct {
 func (s *serverStream) Context() context.Context { return s.ctx }
 
 func (s *serverStream) SendMsg(m any) error {
-	if err := run(s.call.send, m); err != nil {
+	if err := run(s.call.sendHooks(), m); err != nil {
 		return s.hook.set(err)
 	}
 	return s.ServerStream.SendMsg(m)
@@ -304,7 +304,7 @@ func (s *serverStream) RecvMsg(m any) error {
 	if err := s.ServerStream.RecvMsg(m); err != nil {
 		return err
 	}
-	if err := run(s.call.receive, m); err != nil {
+	if err := run(s.call.receiveHooks(), m); err != nil {
 		return s.hook.set(err)
 	}
 	return nil
