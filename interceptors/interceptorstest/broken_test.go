@@ -486,9 +486,7 @@ func TestBrokenInterceptorsAreFound(t *testing.T) {
 				if err := next(ctx); err != nil {
 					return err
 				}
-				var m map[string]int
-				m[c.Method()]++
-				return nil
+				panic("nobody has tested this: " + c.FullMethod)
 			}),
 			in: []string{"ok", "together"},
 		},

@@ -31,10 +31,11 @@
 //			}))
 //	}
 //
-// One Run makes about 300 calls, up to 8 at the same time, and most of them
-// fail: give limiters and breakers limits that this does not reach. Run it with
-// the race detector, which finds what no test of behaviour can: state that calls
-// share, and messages that are still read after they were handed over.
+// One Run makes about 250 calls, up to 8 at the same time, and most of them
+// fail: give limiters, breakers and timeouts limits that this does not reach,
+// and retries short pauses. Run it with the race detector, which finds what no
+// test of behaviour can: state that calls share, and messages that are still
+// read after they were handed over.
 //
 // # Endings
 //

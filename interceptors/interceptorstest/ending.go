@@ -16,7 +16,7 @@ type ending struct {
 	stop  stop         // or whose handler waits for the caller to stop it
 
 	midStream bool // the handler ends after the first message, not before
-	recovers  bool // it fails the first time only
+	failsOnce bool // it fails the first time only
 	panics    bool // the rest of the call panics
 	together  bool // the calls are made at the same time
 }
@@ -56,7 +56,7 @@ func (s *suite) endings(side interceptors.Side, kind interceptors.Kind) []ending
 			all = append(all, ending{name: "error-mid-stream", codes: fails, midStream: true})
 		}
 		if s.retries {
-			all = append(all, ending{name: "error-once", codes: fails, recovers: true})
+			all = append(all, ending{name: "error-once", codes: fails, failsOnce: true})
 		}
 		all = append(all, ending{name: "panic", codes: succeeds, panics: true},
 			ending{name: "cancel", codes: succeeds, stop: cancel})

@@ -12,8 +12,8 @@ import (
 // such as "server/bidi_stream/panic", and calls t.Error with every [Violation].
 //
 // What i does beyond observing calls has to be declared with opts; without any
-// it has to let every call happen, and unchanged. It needs a few seconds where
-// i behaves, and up to five more for each call that i never ends. Invalid
+// it has to let every call happen, and unchanged. It takes about a second where
+// i behaves; what i never does is waited for five seconds each time. Invalid
 // options and a nil i fail t at once. A nil option is skipped.
 func Run(t *testing.T, i interceptors.Interceptor, opts ...Option) {
 	t.Helper()
@@ -49,8 +49,9 @@ func report(t *testing.T, err error) {
 }
 
 // Check does what [Run] does without a test. It returns every [Violation] that
-// it found, combined with [errors.Join], nil if i behaves, and an error that
-// says what is wrong with the options, or with a nil i.
+// it found, combined with [errors.Join], and nil if i behaves. Errors that are
+// no Violation say what is wrong with the options, or that calls of the test
+// never got to i.
 func Check(i interceptors.Interceptor, opts ...Option) error {
 	s, err := newSuite(i, opts)
 	if err != nil {

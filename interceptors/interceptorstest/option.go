@@ -136,9 +136,9 @@ func MapsErrors(f func(codes.Code) codes.Code) Option {
 	}
 }
 
-// Retries declares that the interceptor may call next again after it failed.
-// Beside what follows for every interceptor, the test then has calls that fail
-// with Unavailable once.
+// Retries declares that the interceptor may call next again after it failed. The
+// test then also has calls that fail with Unavailable once. All pauses and
+// attempts of a call together must stay below five seconds.
 func Retries() Option {
 	return func(s *suite) error {
 		s.retries = true

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 )
 
@@ -27,21 +26,6 @@ func only(found []error, obligation string) bool {
 		var v *Violation
 		return !errors.As(err, &v) || v.Obligation != obligation
 	})
-}
-
-// blame finds out whether it is because calls were made together that something
-// was wrong with them.
-func (s *suite) blame(c situation, found []error) []error {
-	alone := c
-	alone.ending.together = false
-	if found := s.try(alone); len(found) > 0 {
-		return found
-	}
-	var v *Violation
-	if errors.As(found[0], &v) && v.Obligation != concurrent.name {
-		return []error{c.violation(concurrent, "only when calls overlap: %s: %s", v.Obligation, v.Got)}
-	}
-	return found[:1]
 }
 
 func (s *suite) try(c situation) (found []error) {
@@ -81,33 +65,6 @@ func (w *world) inTurn() error {
 		}
 	}
 	return nil
-}
-
-// together makes the calls at the same time: all are in their handlers before
-// the first one goes on.
-func (w *world) together() error {
-	errs := make([]error, len(w.calls))
-	var calls sync.WaitGroup
-	for n, r := range w.calls {
-		calls.Go(func() {
-			defer w.gate.skip(r)
-			errs[n] = w.drive(r)
-		})
-	}
-	if !within(w.s.patience/2, w.gate.open) {
-		w.gate.mu.Lock()
-		missing := w.gate.missing
-		w.gate.mu.Unlock()
-		for _, r := range w.calls {
-			r.once(r.release)
-		}
-		calls.Wait()
-		if missing > 0 {
-			return w.violation(concurrent, "of %d calls made at the same time %d did not get to their handler while the others were there", len(w.calls), missing)
-		}
-	}
-	calls.Wait()
-	return errors.Join(errs...)
 }
 
 // hold is how long an interceptor has to return too early.
