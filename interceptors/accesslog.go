@@ -27,13 +27,13 @@ const (
 )
 
 func (r *rpc) logs(code codes.Code) bool {
-	wanted := !r.e.withoutLogging || r.logsException(code)
-	return r.panicked || wanted && r.e.logger.Enabled(r.call.ctx, levelOf(code))
+	wanted := !r.engine().withoutLogging || r.logsException(code)
+	return r.panicked || wanted && r.engine().logger.Enabled(r.call.ctx, levelOf(code))
 }
 
-// logHandler is the logger's for the calls of m that end with code: what all of
+// logHandler is the logger's for the calls of the method that end with code: what all of
 // them have in common is rendered here, once.
-func (e *engine) logHandler(m *method, code codes.Code) slog.Handler {
+func (m *method) logHandler(code codes.Code) slog.Handler {
 	common := []slog.Attr{
 		slog.String(string(semconv.RPCMethodKey), m.name),
 		slog.String(logKind, m.kind.String()),
@@ -44,7 +44,7 @@ func (e *engine) logHandler(m *method, code codes.Code) slog.Handler {
 	if code < undefinedCode {
 		common = append(common, slog.String(string(semconv.RPCResponseStatusCodeKey), codeName(code)))
 	}
-	return e.logger.Handler().WithAttrs(common)
+	return m.e.logger.Handler().WithAttrs(common)
 }
 
 // log writes the call's record: one, at its end. The text of an error may hold
@@ -53,7 +53,7 @@ func (r *rpc) log(h slog.Handler, code codes.Code, elapsed time.Duration, err er
 	var room [16]slog.Attr
 	attrs := append(room[:0],
 		slog.Int64(logDuration, elapsed.Microseconds()),
-		slog.String(logRequestID, r.id[0]),
+		slog.String(logRequestID, r.id()),
 	)
 	ctx := r.call.ctx
 	if span := r.recorded(); span != nil && !span.SpanContext().Equal(trace.SpanContextFromContext(ctx)) {
@@ -82,7 +82,7 @@ func (r *rpc) log(h slog.Handler, code codes.Code, elapsed time.Duration, err er
 			attrs = append(attrs, slog.Attr{Key: string(kv.Key), Value: slogValue(kv.Value)})
 		}
 	}
-	record := slog.NewRecord(r.call.start.Add(elapsed), levelOf(code), r.e.message, 0)
+	record := slog.NewRecord(r.call.start.Add(elapsed), levelOf(code), r.engine().message, 0)
 	record.AddAttrs(attrs...)
 	// A handler's error has nowhere to go: the log is where errors go.
 	_ = h.Handle(ctx, record)

@@ -78,7 +78,7 @@ func (a *attempt) Value(key any) any {
 
 func (c clientStats) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context {
 	r := rpcFromContext(ctx, ClientSide)
-	if r == nil || r.e != c.engine || !r.observed {
+	if r == nil || r.engine() != c.engine || !r.observed {
 		return ctx
 	}
 	a := &attempt{Context: ctx, r: r}
@@ -91,7 +91,7 @@ func (c clientStats) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Co
 
 func (c clientStats) HandleRPC(ctx context.Context, event stats.RPCStats) {
 	a, _ := ctx.Value(attemptContextKey{}).(*attempt)
-	if a == nil || a.r.e != c.engine {
+	if a == nil || a.r.engine() != c.engine {
 		return
 	}
 	switch event := event.(type) {
@@ -110,7 +110,9 @@ func (c clientStats) HandleRPC(ctx context.Context, event stats.RPCStats) {
 
 // spanPerAttempt tells whether the attempts of the call have spans, whose
 // context is then what travels.
-func (r *rpc) spanPerAttempt() bool { return r.observed && r.e.attempts && r.e.tracer != nil }
+func (r *rpc) spanPerAttempt() bool {
+	return r.observed && r.engine().attempts && r.engine().tracer != nil
+}
 
 // begin tells attempts apart. One that gRPC makes again because the last one
 // never reached a server is no retry (rule 7).
@@ -133,7 +135,7 @@ func (a *attempt) begin(ctx context.Context, transparent bool) {
 	if a.span != nil {
 		a.span.SetAttributes(previousAttemptsKey.Int64(previous), transparentRetryKey.Bool(transparent))
 	}
-	if a.r.e.otelgrpc {
+	if a.r.engine().otelgrpc {
 		span := trace.SpanFromContext(ctx)
 		a.r.tries.last.Store(&span)
 	}
@@ -144,7 +146,7 @@ func (a *attempt) end(ctx context.Context, event *stats.End) {
 		return
 	}
 	r := a.r
-	if r.e.otelgrpc {
+	if r.engine().otelgrpc {
 		// otelgrpc ends its span after this.
 		if span := trace.SpanFromContext(ctx); span.IsRecording() {
 			span.SetAttributes(r.attributes(nil, errors.Code(event.Error), r.fromRPC(event.Error))...)
@@ -165,18 +167,18 @@ func (a *attempt) end(ctx context.Context, event *stats.End) {
 // settle records the attempt with what it ended with.
 func (a *attempt) settle(err error) {
 	r := a.r
-	if !r.e.attempts {
+	if !r.engine().attempts {
 		return
 	}
 	code := errors.Code(err)
-	ended := r.call.m.outcome(r.e, code)
+	ended := r.call.m.outcome(code)
 	attrs := append(r.call.m.attrs[:len(r.call.m.attrs):len(r.call.m.attrs)], ended.span[0], attemptKey.String(a.kind))
 	set := metric.WithAttributeSet(attribute.NewSet(attrs...))
 	if a.span == nil {
-		r.e.attempted.Add(r.traced(), 1, set)
+		r.engine().attempted.Add(r.traced(), 1, set)
 		return
 	}
-	r.e.attempted.Add(a, 1, set)
+	r.engine().attempted.Add(a, 1, set)
 	if code != codes.OK {
 		a.span.SetStatus(otelcodes.Error, errors.Message(err))
 	}

@@ -40,16 +40,16 @@ func (c incoming) Keys() []string {
 }
 
 // previousAttempts is how often gRPC has tried the call before.
-func (c incoming) previousAttempts() int64 {
+func (c incoming) previousAttempts() uint16 {
 	values := c[previousAttemptsHeader]
 	if len(values) != 1 {
 		return 0
 	}
-	n, err := strconv.ParseUint(values[0], 10, 31)
+	n, err := strconv.ParseUint(values[0], 10, 16)
 	if err != nil {
 		return 0
 	}
-	return int64(n)
+	return uint16(n)
 }
 
 // outgoing collects what the propagator adds to a client's call. A key that

@@ -50,7 +50,7 @@ type client struct{ *engine }
 
 // start begins a call: the request id that it will have, its span, its method.
 func (c *client) start(ctx context.Context, cc *grpc.ClientConn, fullMethod string, kind Kind) *rpc {
-	r := &rpc{e: c.engine}
+	r := new(rpc)
 	if c.watchesAttempts() {
 		r.tries = &tries{cc: cc}
 	}
@@ -72,7 +72,7 @@ func (c *client) start(ctx context.Context, cc *grpc.ClientConn, fullMethod stri
 		id = propagation.NewRequestID()
 		ctx = propagation.ContextWithRequestID(ctx, id)
 	}
-	r.Context, r.id[0] = ctx, id
+	r.Context = ctx
 
 	target := cc.Target()
 	r.call.m = c.methods.get(methodKey{fullMethod, kind, target}, false, func() *method {
@@ -107,8 +107,8 @@ func (r *rpc) sendable(ctx context.Context) context.Context {
 	switch {
 	case r.spanPerAttempt():
 		return ctx
-	case r.e.otelgrpc:
-		ctx = propagation.ContextWithDestination(ctx, r.call.m.target, r.call.FullMethod, r.e.external)
+	case r.engine().otelgrpc:
+		ctx = propagation.ContextWithDestination(ctx, r.call.m.target, r.call.FullMethod, r.engine().external)
 	}
 	return r.outgoing(ctx)
 }
@@ -117,8 +117,8 @@ func (r *rpc) sendable(ctx context.Context) context.Context {
 // metadata. It is applied to the context that the chain gives to each attempt,
 // so nothing is sent twice.
 func (r *rpc) outgoing(ctx context.Context) context.Context {
-	foreign, own := r.e.propagators()
-	carrier := outgoing{target: r.call.m.target, method: r.call.FullMethod, external: r.e.external, foreign: foreign != nil}
+	foreign, own := r.engine().propagators()
+	carrier := outgoing{target: r.call.m.target, method: r.call.FullMethod, external: r.engine().external, foreign: foreign != nil}
 	carrier.app, _ = metadata.FromOutgoingContext(ctx)
 	own.Inject(ctx, &carrier)
 	if foreign != nil {

@@ -34,7 +34,7 @@ func newClientStream(r *rpc, desc *grpc.StreamDesc, open opener, opts []grpc.Cal
 }
 
 // fromRPC makes a typed error of what gRPC returned; nil and io.EOF stay.
-func (r *rpc) fromRPC(err error) error { return r.e.converter.FromRPC(r, err) }
+func (r *rpc) fromRPC(err error) error { return r.engine().converter.FromRPC(r, err) }
 
 func (s *clientStream) SendMsg(m any) error {
 	err := s.ClientStream.SendMsg(m)

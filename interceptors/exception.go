@@ -38,16 +38,16 @@ func exceptionSignalsFromEnv() exceptionSignals {
 
 // exception records a server's fault on its span. What the caller is told is
 // the span's status.
-func (r *rpc) exception(err error) {
-	if err != nil && !r.e.exceptions.noEvent {
-		r.span.AddEvent(semconv.ExceptionEventName, trace.WithAttributes(exceptionAttributes(err)...))
+func (r *rpc) exception(span trace.Span, err error) {
+	if err != nil && !r.engine().exceptions.noEvent {
+		span.AddEvent(semconv.ExceptionEventName, trace.WithAttributes(exceptionAttributes(err)...))
 	}
 }
 
 // logsException tells whether the access log's record of the call has the
 // exception: a panic's always has.
 func (r *rpc) logsException(code codes.Code) bool {
-	return r.panicked || r.e.exceptions.log && r.e.side == ServerSide && r.failure != nil && serverFault(code)
+	return r.panicked || r.engine().exceptions.log && r.engine().side == ServerSide && r.failure != nil && serverFault(code)
 }
 
 // exceptionAttributes are what happened in full, and where the error was made.

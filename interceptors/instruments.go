@@ -72,6 +72,7 @@ func newInstruments(meter metric.Meter, side Side, c *config) (instruments, erro
 
 // method is all that is the same for every call of a method, made once.
 type method struct {
+	e      *engine
 	name   string
 	kind   Kind
 	target string               // canonical; clients only
@@ -90,7 +91,7 @@ type outcome struct {
 }
 
 func newMethod(e *engine, name string, kind Kind, addr []attribute.KeyValue) *method {
-	m := &method{name: name, kind: kind}
+	m := &method{e: e, name: name, kind: kind}
 	m.attrs = []attribute.KeyValue{semconv.RPCMethod(name), semconv.RPCSystemNameGRPC}
 	span := append(m.attrs[:2:2], addr...)
 	spanKind := trace.SpanKindServer
@@ -105,15 +106,15 @@ func newMethod(e *engine, name string, kind Kind, addr []attribute.KeyValue) *me
 	return m
 }
 
-func (m *method) outcome(e *engine, code codes.Code) *outcome {
+func (m *method) outcome(code codes.Code) *outcome {
 	slot := &m.ends[min(code, undefinedCode)]
 	if o := slot.Load(); o != nil {
 		return o
 	}
 	status := semconv.RPCResponseStatusCode(boundedCodeName(code))
-	o := &outcome{span: []attribute.KeyValue{status}, log: e.logHandler(m, code)}
+	o := &outcome{span: []attribute.KeyValue{status}, log: m.logHandler(code)}
 	point := append(m.attrs[:len(m.attrs):len(m.attrs)], status)
-	if failed(e.side, code) {
+	if failed(m.e.side, code) {
 		kind := semconv.ErrorTypeKey.String(boundedCodeName(code))
 		o.span = append(o.span, kind)
 		point = append(point, kind)

@@ -64,8 +64,8 @@ func (r *rpc) message(ctx context.Context, m message) {
 	if !r.observed {
 		return
 	}
-	if i := r.e.messages; i != nil {
-		response := m.received == (r.e.side == ClientSide)
+	if i := r.engine().messages; i != nil {
+		response := m.received == (r.engine().side == ClientSide)
 		size := i.requestSize
 		if response {
 			size = i.responseSize
@@ -75,7 +75,7 @@ func (r *rpc) message(ctx context.Context, m message) {
 			i.firstMessage.Record(ctx, time.Since(r.call.start).Seconds(), r.call.m.record...)
 		}
 	}
-	if !r.e.messageEvents {
+	if !r.engine().messageEvents {
 		return
 	}
 	if span := trace.SpanFromContext(ctx); span.IsRecording() {
@@ -90,12 +90,12 @@ func (r *rpc) message(ctx context.Context, m message) {
 
 // countMessages records how many messages the call had, at its end.
 func (r *rpc) countMessages(ctx context.Context) {
-	i := r.e.messages
+	i := r.engine().messages
 	if i == nil {
 		return
 	}
 	requests, responses := r.call.Received(), r.call.Sent()
-	if r.e.side == ClientSide {
+	if r.engine().side == ClientSide {
 		requests, responses = responses, requests
 	}
 	i.requests.Record(ctx, requests, r.call.m.record...)

@@ -72,17 +72,26 @@ func (e *engine) otelgrpcHandler() stats.Handler {
 
 // recorded returns the call's span, whoever made it, or nil.
 func (r *rpc) recorded() trace.Span {
-	if r.tries != nil {
-		if last := r.tries.last.Load(); last != nil {
-			return *last
-		}
+	if span := r.lastAttempt(); span != nil {
+		return span
 	}
-	return r.span
+	return r.span()
+}
+
+// lastAttempt is otelgrpc's span of a client's call, or nil.
+func (r *rpc) lastAttempt() trace.Span {
+	if r.tries == nil {
+		return nil
+	}
+	if last := r.tries.last.Load(); last != nil {
+		return *last
+	}
+	return nil
 }
 
 // traced returns the context of the call's span, also where otelgrpc made it.
 func (r *rpc) traced() context.Context {
-	if span := r.recorded(); span != nil && r.e.otelgrpc {
+	if span := r.lastAttempt(); span != nil {
 		return trace.ContextWithSpan(r, span)
 	}
 	return r

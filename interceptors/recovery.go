@@ -35,9 +35,9 @@ func (r *rpc) convert(ctx context.Context, err error) (st *status.Status) {
 			r.failure, st = failure, failure.GRPCStatus()
 		}
 	}()
-	failure := r.e.converter.Convert(ctx, err)
+	failure := r.engine().converter.Convert(ctx, err)
 	r.failure = failure
-	return r.e.converter.Status(ctx, failure)
+	return r.engine().converter.Status(ctx, failure)
 }
 
 // panicError is the cause of the Internal error that a panic becomes.

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/rpcscope/rpcscope/errors"
+	"github.com/rpcscope/rpcscope/propagation"
 )
 
 // scopeName is the instrumentation scope of the suite's spans and metrics.
@@ -62,29 +63,27 @@ type rpc struct {
 	context.Context
 
 	call     Call
-	e        *engine
-	span     trace.Span // nil without tracing; otelgrpc's where that is the engine of a server
-	id       [1]string  // request id
-	failure  error      // what the handler or the chain failed with, with its private cause
+	failure  error // what the handler or the chain failed with, with its private cause
 	ended    atomic.Bool
 	answered atomic.Bool // a response message went by
 	observed bool
 	minted   bool // the request id was made here
 	panicked bool
-	exited   bool // runtime.Goexit
+	exited   bool   // runtime.Goexit
+	spanned  bool   // the context has a span of the call's own
+	previous uint16 // attempts, as a server is told
 
-	// A server's call, between its headers and its begin.
-	header incoming
-	conn   *connection // nil on clients
-
-	tries *tries // nil unless a client's attempts are watched
+	conn  *connection // nil on clients
+	tries *tries      // nil unless a client's attempts are watched
 }
+
+func (r *rpc) engine() *engine { return r.call.m.e }
 
 // rpcKey finds the innermost rpc of a side in a context.
 type rpcKey Side
 
 func (r *rpc) Value(key any) any {
-	if k, ok := key.(rpcKey); ok && Side(k) == r.e.side {
+	if k, ok := key.(rpcKey); ok && Side(k) == r.call.Side {
 		return r
 	}
 	return r.Context.Value(key)
@@ -98,21 +97,21 @@ func rpcFromContext(ctx context.Context, side Side) *rpc {
 // begin observes the call from here on: r.Context, r.call and r.call.m are set.
 func (r *rpc) begin() {
 	r.call.ctx = r.Context
-	if r.observed = r.e.observe(&r.call); !r.observed {
+	if r.observed = r.engine().observe(&r.call); !r.observed {
 		return
 	}
-	if r.e.tracer != nil {
+	if r.engine().tracer != nil {
 		options := r.call.m.start
-		if previous := r.header.previousAttempts(); previous > 0 {
-			options = append(options[:len(options):len(options)], trace.WithAttributes(previousAttemptsKey.Int64(previous)))
+		if r.previous > 0 {
+			options = append(options[:len(options):len(options)], trace.WithAttributes(previousAttemptsKey.Int(int(r.previous))))
 		}
-		if r.e.publicEndpoint {
+		if r.engine().publicEndpoint {
 			options = r.newRoot(options)
 		}
-		r.Context, r.span = r.e.tracer.Start(r.Context, r.call.m.name, options...)
-		r.call.ctx = r.Context
+		r.Context, _ = r.engine().tracer.Start(r.Context, r.call.m.name, options...)
+		r.call.ctx, r.spanned = r.Context, true
 	}
-	r.e.active.Add(context.Background(), 1, r.call.m.add...) // without a span: a level has no use for exemplars
+	r.engine().active.Add(context.Background(), 1, r.call.m.add...) // without a span: a level has no use for exemplars
 }
 
 func (r *rpc) newRoot(options []trace.SpanStartOption) []trace.SpanStartOption {
@@ -132,25 +131,26 @@ func (r *rpc) end(code codes.Code, message string, err error) {
 	elapsed := time.Since(r.call.start)
 	ctx := r.traced()
 	if r.panicked {
-		r.e.panics.Add(ctx, 1, r.call.m.add...)
+		r.engine().panics.Add(ctx, 1, r.call.m.add...)
 	}
-	ended := r.call.m.outcome(r.e, code)
+	ended := r.call.m.outcome(code)
 	if !r.observed {
 		if r.panicked {
 			r.log(ended.log, code, elapsed, err, nil)
 		}
 		return
 	}
-	recording, logging := r.span != nil && r.span.IsRecording(), r.logs(code)
+	span := r.span()
+	recording, logging := span != nil && span.IsRecording(), r.logs(code)
 	var extra []attribute.KeyValue
 	switch {
 	case recording:
 		attrs := r.attributes(append(make([]attribute.KeyValue, 0, 4), ended.span...), code, err)
-		r.span.SetAttributes(attrs...) // at once: each time is a copy of all
-		if failed(r.e.side, code) {
-			r.span.SetStatus(otelcodes.Error, message)
-			if r.e.side == ServerSide {
-				r.exception(err)
+		span.SetAttributes(attrs...) // at once: each time is a copy of all
+		if failed(r.engine().side, code) {
+			span.SetStatus(otelcodes.Error, message)
+			if r.engine().side == ServerSide {
+				r.exception(span, err)
 			}
 		}
 		extra = attrs[len(ended.span):]
@@ -161,21 +161,33 @@ func (r *rpc) end(code codes.Code, message string, err error) {
 	if logging {
 		r.log(ended.log, code, elapsed, err, extra)
 	}
-	r.e.duration.Record(ctx, elapsed.Seconds(), ended.record...)
+	r.engine().duration.Record(ctx, elapsed.Seconds(), ended.record...)
 	r.countMessages(ctx)
 	if code != codes.OK {
 		r.countFailure(ctx, ended, err)
 	}
-	r.e.active.Add(context.Background(), -1, r.call.m.add...)
-	if r.span != nil && !r.e.otelgrpc {
+	r.engine().active.Add(context.Background(), -1, r.call.m.add...)
+	if span != nil && !r.engine().otelgrpc {
 		// Last, so that who sees the span end finds the call in the metrics.
-		r.span.End()
+		span.End()
 	}
 }
 
+// span is the call's own, or nil.
+func (r *rpc) span() trace.Span {
+	if !r.spanned {
+		return nil
+	}
+	return trace.SpanFromContext(r.Context)
+}
+
+// id is the request id. What the interceptors do to their contexts does not
+// change it.
+func (r *rpc) id() string { return propagation.RequestID(r.Context) }
+
 // attributes appends those of this one call, for its span and its access log.
 func (r *rpc) attributes(attrs []attribute.KeyValue, code codes.Code, err error) []attribute.KeyValue {
-	if id := r.id[0]; id != "" {
+	if id := r.id(); id != "" {
 		attrs = append(attrs, requestIDKey.String(id))
 	}
 	if r.call.m.name == other {
@@ -189,22 +201,22 @@ func (r *rpc) attributes(attrs []attribute.KeyValue, code codes.Code, err error)
 			attrs = append(attrs, errorDomainKey.String(domain), errorReasonKey.String(reason))
 		}
 	}
-	_, own := r.e.propagators()
+	_, own := r.engine().propagators()
 	attrs = own.AppendAttributes(r.call.ctx, attrs)
-	for _, f := range r.e.attributes {
+	for _, f := range r.engine().attributes {
 		attrs = append(attrs, f(r.call.ctx, &r.call)...)
 	}
 	return attrs
 }
 
 func (r *rpc) countFailure(ctx context.Context, ended *outcome, err error) {
-	if !r.e.failures.Enabled(ctx) {
+	if !r.engine().failures.Enabled(ctx) {
 		return
 	}
-	domain, reason := r.e.reasons.bound(errors.Reason(err))
+	domain, reason := r.engine().reasons.bound(errors.Reason(err))
 	attrs := append(r.call.m.attrs[:len(r.call.m.attrs):len(r.call.m.attrs)], ended.span[0])
 	if domain != "" || reason != "" {
 		attrs = append(attrs, errorDomainKey.String(domain), errorReasonKey.String(reason))
 	}
-	r.e.failures.Add(ctx, 1, metric.WithAttributeSet(attribute.NewSet(attrs...)))
+	r.engine().failures.Add(ctx, 1, metric.WithAttributeSet(attribute.NewSet(attrs...)))
 }

@@ -83,23 +83,23 @@ func (serverStats) HandleConn(context.Context, stats.ConnStats) {}
 
 func (s serverStats) TagRPC(ctx context.Context, info *stats.RPCTagInfo) context.Context {
 	growStack(s.engine == nil)
-	r := &rpc{Context: ctx, e: s.engine}
-	r.call.FullMethod = info.FullMethodName
+	r := &rpc{Context: ctx}
+	r.call.FullMethod, r.call.m = info.FullMethodName, s.others[Unary]
 	r.conn, _ = ctx.Value(connectionKey{}).(*connection) // an http.Server tells of none
 	return r
 }
 
 func (s serverStats) HandleRPC(ctx context.Context, event stats.RPCStats) {
 	r := rpcFromContext(ctx, ServerSide)
-	if r == nil || r.e != s.engine {
+	if r == nil || r.engine() != s.engine {
 		return // another handler's TagRPC lost our context
 	}
 	switch event := event.(type) {
 	case *stats.InHeader:
-		r.header = incoming(event.Header)
 		if r.conn == nil {
 			r.conn = newConnection(event.LocalAddr, event.RemoteAddr)
 		}
+		s.receive(r, incoming(event.Header))
 	case *stats.Begin:
 		r.call.Kind = kindOf(event.IsClientStream, event.IsServerStream)
 		r.call.start = event.BeginTime
@@ -117,23 +117,26 @@ func (s serverStats) HandleRPC(ctx context.Context, event stats.RPCStats) {
 	}
 }
 
-// begin takes over what the caller sent and starts the span. events is the
-// context that the stats handlers share; otelgrpc's span is in it.
-func (s *server) begin(events context.Context, r *rpc, known bool) {
+// receive takes over what the caller sent.
+func (s *server) receive(r *rpc, header incoming) {
 	foreign, own := s.propagators()
-	ctx := own.Extract(r.Context, r.header)
+	r.Context = own.Extract(r.Context, header)
 	if foreign != nil {
-		ctx = foreign.Extract(ctx, r.header)
+		r.Context = foreign.Extract(r.Context, header)
 	}
-	if r.id[0] = propagation.RequestID(ctx); r.id[0] == "" {
-		r.id[0], r.minted = propagation.NewRequestID(), true
-		ctx = propagation.ContextWithRequestID(ctx, r.id[0])
+	if r.id() == "" {
+		r.Context = propagation.ContextWithRequestID(r.Context, propagation.NewRequestID())
+		r.minted = true
 	}
-	r.Context = ctx
-	if s.otelgrpc {
-		r.span = trace.SpanFromContext(events)
-	}
+	r.previous = header.previousAttempts()
+}
 
+// begin starts the span. events is the context that the stats handlers share;
+// otelgrpc's span is in it.
+func (s *server) begin(events context.Context, r *rpc, known bool) {
+	if s.otelgrpc {
+		r.Context, r.spanned = trace.ContextWithSpan(r.Context, trace.SpanFromContext(events)), true
+	}
 	r.call.m = s.others[r.call.Kind]
 	if known {
 		key := methodKey{r.call.FullMethod, r.call.Kind, r.conn.local}
@@ -146,7 +149,6 @@ func (s *server) begin(events context.Context, r *rpc, known bool) {
 		}
 	}
 	r.begin()
-	r.header = nil
 	if s.otelgrpc {
 		r.call.ctx = events
 	}
@@ -175,7 +177,7 @@ func (s *server) finished(r *rpc, err error) {
 
 func (s *server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
 	r := rpcFromContext(ctx, ServerSide)
-	if r == nil || r.e != s.engine {
+	if r == nil || r.engine() != s.engine {
 		return handler(ctx, req)
 	}
 	returned := false
@@ -223,7 +225,7 @@ func errNoReply(call *Call) error {
 func (s *server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
 	ctx := ss.Context()
 	r := rpcFromContext(ctx, ServerSide)
-	if r == nil || r.e != s.engine {
+	if r == nil || r.engine() != s.engine {
 		return handler(srv, ss)
 	}
 	returned := false
@@ -267,7 +269,7 @@ func (s *server) reply(ctx context.Context, r *rpc, err error) error {
 		if !r.minted {
 			return nil
 		}
-		md := metadata.MD{propagation.RequestIDHeader: r.id[:]}
+		md := metadata.MD{propagation.RequestIDHeader: {r.id()}}
 		// Both fail only when there is no one left to tell.
 		if r.call.Kind == Unary {
 			_ = grpc.SetHeader(ctx, md)
@@ -277,7 +279,7 @@ func (s *server) reply(ctx context.Context, r *rpc, err error) error {
 		return nil
 	}
 	st := r.convert(ctx, err)
-	_ = grpc.SetTrailer(ctx, metadata.MD{propagation.RequestIDHeader: r.id[:]})
+	_ = grpc.SetTrailer(ctx, metadata.MD{propagation.RequestIDHeader: {r.id()}})
 	return st.Err()
 }
 
