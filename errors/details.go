@@ -115,7 +115,7 @@ func pack(m proto.Message) *anypb.Any {
 	if p, ok := m.(*anypb.Any); ok {
 		return &anypb.Any{TypeUrl: valid(p.GetTypeUrl()), Value: slices.Clone(p.GetValue())}
 	}
-	options := proto.MarshalOptions{AllowPartial: true, Deterministic: true}
+	options := proto.MarshalOptions{Deterministic: true}
 	b, err := options.Marshal(m)
 	if err != nil {
 		m = proto.Clone(m)

@@ -51,7 +51,7 @@ func valid(text string) string { return strings.ToValidUTF8(text, "\uFFFD") }
 // fill replaces each {key} of template that values has, once: a value is not
 // looked at again.
 func fill(template string, values map[string]string) string {
-	if len(values) == 0 || !strings.Contains(template, "{") {
+	if !strings.Contains(template, "{") {
 		return template
 	}
 	var b strings.Builder

@@ -292,7 +292,10 @@ func TestRule15OneOfEachType(t *testing.T) {
 	if diff := cmp.Diff(want, e.Details(), protocmp.Transform()); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
-	for range 3 { // The same bytes each time.
+	for i := range 10 {
+		e = e.With(fmt.Sprint("key", i), i)
+	}
+	for range 10 { // The same bytes each time.
 		a, b := e.GRPCStatus().Proto(), e.GRPCStatus().Proto()
 		if !proto.Equal(a, b) {
 			t.Errorf("got %v and %v for one error", a, b)
@@ -322,6 +325,34 @@ func TestRule15UnknownAny(t *testing.T) {
 	}
 }
 
+// Rule 15: what is made of an error that was received has its details, one of each
+// type.
+func TestRule15ChangedAfterReceipt(t *testing.T) {
+	unknown := &anypb.Any{TypeUrl: "type.example.com/not.linked.In", Value: []byte{7}}
+	received := errors.NewConverter().FromRPC(t.Context(), status.ErrorProto(&spb.Status{Code: int32(codes.Aborted), Details: append(packAll(t,
+		&errdetails.Help{Links: []*errdetails.Help_Link{{Url: "first"}}},
+		&errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: "a"}}},
+		&errdetails.RetryInfo{RetryDelay: durationpb.New(time.Second)},
+		&errdetails.Help{Links: []*errdetails.Help_Link{{Url: "second"}}},
+		&errdetails.ErrorInfo{Reason: "R", Metadata: map[string]string{"a": "1"}},
+		&errdetails.ErrorInfo{Reason: "SECOND"},
+		&errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: "b"}}}), unknown)}))
+	e, _ := errors.AsType[*errors.Error](received)
+	want := []proto.Message{
+		&errdetails.ErrorInfo{Reason: "R", Metadata: map[string]string{"a": "1", "b": "2"}},
+		&errdetails.RetryInfo{RetryDelay: durationpb.New(time.Second)},
+		&errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: "a"}, {Field: "b"}}},
+		&errdetails.Help{Links: []*errdetails.Help_Link{{Url: "first"}}},
+		unknown,
+	}
+	if diff := cmp.Diff(want, e.With("b", 2).Details(), protocmp.Transform()); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	if len(e.Details()) != 8 {
+		t.Errorf("what was received was changed: %v", e.Details())
+	}
+}
+
 // An explicit status that a handler returns is not overwritten.
 func TestExplicitStatusUnchanged(t *testing.T) {
 	details := allDetails()
@@ -347,7 +378,7 @@ func TestRule15InvalidUTF8(t *testing.T) {
 	nested.Fields[bad] = structpb.NewListValue(&structpb.ListValue{Values: []*structpb.Value{structpb.NewStringValue(bad)}})
 	e := errors.Define(codes.InvalidArgument, bad, bad, bad+" {k}").
 		With("k", bad).With(bad, "v").WithField(bad, bad, bad).
-		WithDetails(nested, &errdetails.DebugInfo{StackEntries: []string{bad}})
+		WithDetails(nested, &errdetails.ResourceInfo{ResourceType: bad, ResourceName: bad, Owner: bad}, &errdetails.DebugInfo{StackEntries: []string{bad}})
 	got := over(t, errors.NewConverter(errors.WithDebugInfo(func(context.Context) bool { return true })), "Unary", e)
 	typed, _ := errors.AsType[*errors.Error](got)
 	want := []proto.Message{
@@ -357,6 +388,7 @@ func TestRule15InvalidUTF8(t *testing.T) {
 			"k":  structpb.NewListValue(&structpb.ListValue{Values: []*structpb.Value{structpb.NewStringValue("v")}}),
 			good: structpb.NewListValue(&structpb.ListValue{Values: []*structpb.Value{structpb.NewStringValue(good)}}),
 		}},
+		&errdetails.ResourceInfo{ResourceType: good, ResourceName: good, Owner: good},
 		&errdetails.DebugInfo{StackEntries: []string{good}},
 	}
 	if diff := cmp.Diff(want, typed.Details(), protocmp.Transform()); diff != "" {
