@@ -124,6 +124,7 @@ type ending struct {
 	wire   func(interceptors.Kind) (code codes.Code, attempted bool)
 	panics [2]int64
 	kinds  []interceptors.Kind // nil: all
+	grpc   []grpc.ServerOption
 }
 
 func unattempted(interceptors.Kind) (codes.Code, bool) { return codes.OK, false }
@@ -162,6 +163,11 @@ var endings = []ending{
 		server: []codes.Code{codes.DeadlineExceeded, codes.Canceled}}, // the client's reset and the server's clock race
 	{name: "connection closed", stub: waiting, drive: abandon(func(c *cell) { _ = c.h.conn.Close() }), client: codes.Canceled, server: []codes.Code{codes.Canceled}},
 	{name: "server stopped", stub: waiting, drive: interrupted(func(c *cell) { c.h.server.Stop() }), client: codes.Unavailable, server: []codes.Code{codes.Canceled}},
+	{name: "unsendable request", stub: plainStub, drive: unsendable, client: codes.Internal, server: []codes.Code{codes.Canceled}},
+	{name: "reply too large", stub: careless, drive: silentCall, client: codes.ResourceExhausted, server: []codes.Code{codes.ResourceExhausted},
+		grpc: []grpc.ServerOption{grpc.MaxSendMsgSize(10)}},
+	{name: "request too large", stub: deaf, drive: oversized, client: codes.ResourceExhausted, server: []codes.Code{codes.ResourceExhausted},
+		grpc: []grpc.ServerOption{grpc.MaxRecvMsgSize(10)}},
 	{name: "finished, never read, cancelled", stub: plainStub, drive: neverRead, client: codes.Canceled, server: []codes.Code{codes.OK}, kinds: kinds[2:]},
 }
 
@@ -200,6 +206,7 @@ func run(t *testing.T, in install, e ending, kind interceptors.Kind) {
 			}
 		}
 		h.clients = append(h.clients, in.side[interceptors.ClientSide].client)
+		h.grpc = append(h.grpc, e.grpc...)
 		if e.chain != nil {
 			on(e.side, e.chain)(h)
 		}
@@ -416,7 +423,69 @@ func waiting(c *cell) *stub {
 	})
 }
 
+// careless sends what is too large, and does not look whether it went out.
+func careless(*cell) *stub {
+	large := &testpb.Payload{Body: make([]byte, 100)}
+	return &stub{
+		unary: func(context.Context, *testpb.SimpleRequest) (*testpb.SimpleResponse, error) {
+			return &testpb.SimpleResponse{Payload: large}, nil
+		},
+		clientStream: func(ss testpb.TestService_StreamingInputCallServer) error {
+			_ = ss.SendMsg(&testpb.SimpleResponse{Payload: large})
+			return nil
+		},
+		serverStream: func(_ *testpb.StreamingOutputCallRequest, ss testpb.TestService_StreamingOutputCallServer) error {
+			_ = ss.Send(&testpb.StreamingOutputCallResponse{Payload: large})
+			return nil
+		},
+		bidi: func(ss testpb.TestService_FullDuplexCallServer) error {
+			_ = ss.Send(&testpb.StreamingOutputCallResponse{Payload: large})
+			return nil
+		},
+	}
+}
+
+// deaf receives, and does not look what.
+func deaf(*cell) *stub {
+	return stubOf(func(s stream) error {
+		_ = s.recv()
+		return nil
+	})
+}
+
 // The callers.
+
+// oversized sends a request that is too large for the server.
+func oversized(c *cell) error {
+	large := &testpb.Payload{Body: make([]byte, 100)}
+	if c.kind == interceptors.Unary {
+		_, err := c.h.client.UnaryCall(c.ctx, &testpb.SimpleRequest{Payload: large})
+		return err
+	}
+	cs, err := c.silentStream()
+	if err != nil {
+		return err
+	}
+	if err := cs.SendMsg(&testpb.StreamingOutputCallRequest{Payload: large}); err != nil {
+		return err
+	}
+	_ = cs.CloseSend()
+	return receive(cs)
+}
+
+// unsendable sends a request that cannot be marshaled.
+func unsendable(c *cell) error {
+	if c.kind == interceptors.Unary {
+		return c.h.conn.Invoke(c.ctx, unaryMethod, "not a message", &testpb.SimpleResponse{})
+	}
+	cs, err := c.silentStream()
+	if err != nil {
+		return err
+	}
+	err = cs.SendMsg("not a message")
+	_ = receive(cs)
+	return err
+}
 
 func wholeCall(c *cell) error { return c.h.call(c.ctx, c.kind) }
 
@@ -452,9 +521,7 @@ func converse(c *cell) error {
 
 // open opens a stream of the cell's kind.
 func (c *cell) open() (grpc.ClientStream, error) {
-	method := map[interceptors.Kind]string{interceptors.ClientStream: clientStreamMethod, interceptors.ServerStream: serverStreamMethod, interceptors.BidiStream: bidiMethod}[c.kind]
-	desc := &grpc.StreamDesc{ClientStreams: c.kind != interceptors.ServerStream, ServerStreams: c.kind != interceptors.ClientStream}
-	cs, err := c.h.conn.NewStream(c.ctx, desc, method)
+	cs, err := c.silentStream()
 	if err != nil || c.kind != interceptors.ServerStream {
 		return cs, err
 	}
@@ -462,6 +529,12 @@ func (c *cell) open() (grpc.ClientStream, error) {
 		return nil, err
 	}
 	return cs, cs.CloseSend()
+}
+
+func (c *cell) silentStream() (grpc.ClientStream, error) {
+	method := map[interceptors.Kind]string{interceptors.ClientStream: clientStreamMethod, interceptors.ServerStream: serverStreamMethod, interceptors.BidiStream: bidiMethod}[c.kind]
+	desc := &grpc.StreamDesc{ClientStreams: c.kind != interceptors.ServerStream, ServerStreams: c.kind != interceptors.ClientStream}
+	return c.h.conn.NewStream(c.ctx, desc, method)
 }
 
 func receive(cs grpc.ClientStream) error {

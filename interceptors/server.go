@@ -139,12 +139,8 @@ func (s *server) begin(events context.Context, r *rpc, known bool) {
 	}
 	r.call.m = s.others[r.call.Kind]
 	if known {
-		key := methodKey{r.call.FullMethod, r.call.Kind, r.conn.local}
 		// Only bidi methods can be those of a grpc.UnknownServiceHandler.
-		m := s.methods.get(key, r.call.Kind == BidiStream, func() *method {
-			return newMethod(s.engine, strings.TrimPrefix(r.call.FullMethod, "/"), r.call.Kind, serverAddress(r.conn.local))
-		})
-		if m != nil {
+		if m := s.method(r, r.call.Kind == BidiStream); m != nil {
 			r.call.m = m
 		}
 	}
@@ -152,6 +148,14 @@ func (s *server) begin(events context.Context, r *rpc, known bool) {
 	if s.otelgrpc {
 		r.call.ctx = events
 	}
+}
+
+// method returns what all calls of r's method have in common, nil where there is
+// no room for another one. doubtful says that a peer may have made it up.
+func (s *server) method(r *rpc, doubtful bool) *method {
+	return s.methods.get(methodKey{r.call.FullMethod, r.call.Kind, r.conn.local}, doubtful, func() *method {
+		return newMethod(s.engine, strings.TrimPrefix(r.call.FullMethod, "/"), r.call.Kind, serverAddress(r.conn.local))
+	})
 }
 
 // refuseUnknown observes a call of a method that the server does not have; grpc
@@ -228,24 +232,32 @@ func (s *server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerIn
 	if r == nil || r.engine() != s.engine {
 		return handler(srv, ss)
 	}
+	answered := &answeredStream{ServerStream: ss}
 	returned := false
 	defer func() {
 		if !returned {
 			err = r.recovered(recover())
+		} else {
+			err = answered.outcome(err)
 		}
 		err = s.reply(ctx, r, err)
 	}()
 	r.call.ctx = ctx
+	if srv != nil && r.call.m == s.others[r.call.Kind] {
+		// One of the server's own that was first called when strangers had made
+		// up too many: it has its name from the next call on.
+		s.method(r, false)
+	}
 	if len(s.chain) == 0 {
-		err = handler(srv, ss)
+		err = handler(srv, answered)
 	} else {
 		var last *serverStream
 		err = walk(ctx, s.chain, &r.call, func(ctx context.Context) error {
 			if last != nil && r.call.Sent()+r.call.Received() > 0 {
 				return last.err // a message that went by cannot be had again
 			}
-			wrapped := &serverStream{ServerStream: ss, ctx: ctx, call: &r.call}
-			wrapped.err = handler(srv, wrapped)
+			wrapped := &serverStream{ServerStream: answered, ctx: ctx, call: &r.call}
+			wrapped.err = answered.outcome(handler(srv, wrapped))
 			if wrapped.err == nil {
 				// What a hook refused ends the call even when the handler did not care.
 				wrapped.err = wrapped.hook.get()
