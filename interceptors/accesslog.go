@@ -50,16 +50,19 @@ func (m *method) logHandler(code codes.Code) slog.Handler {
 // log writes the call's record: one, at its end. The text of an error may hold
 // what the caller must not see; payloads and metadata are never in it.
 func (r *rpc) log(h slog.Handler, code codes.Code, elapsed time.Duration, err error, extra []attribute.KeyValue) {
-	var room [16]slog.Attr
+	var room [8]slog.Attr
 	attrs := append(room[:0],
 		slog.Int64(logDuration, elapsed.Microseconds()),
 		slog.String(logRequestID, r.id()),
 	)
 	ctx := r.call.ctx
-	if span := r.recorded(); span != nil && !span.SpanContext().Equal(trace.SpanContextFromContext(ctx)) {
-		ctx = trace.ContextWithSpan(ctx, span) // an interceptor made a span of its own
+	sc := trace.SpanContextFromContext(ctx)
+	if span := r.recorded(); span != nil {
+		if own := span.SpanContext(); !own.Equal(sc) { // an interceptor made a span of its own
+			sc, ctx = own, trace.ContextWithSpan(ctx, span)
+		}
 	}
-	if sc := trace.SpanContextFromContext(ctx); sc.IsValid() {
+	if sc.IsValid() {
 		traceID, spanID := hexIDs(sc)
 		attrs = append(attrs, slog.String(logTraceID, traceID), slog.String(logSpanID, spanID))
 	}

@@ -57,8 +57,8 @@ func (c incoming) previousAttempts() uint16 {
 type outgoing struct {
 	app      metadata.MD // what the application sends; nil when nothing
 	set      []string    // key, value, key, value ...
-	inline   [8]string
-	changed  bool // app has been
+	inline   [4]string   // traceparent and request id
+	changed  bool        // app has been
 	target   string
 	method   string
 	external bool
