@@ -62,6 +62,11 @@ test: ## Vet and test every module
 race: ## Test every module with the race detector (needs cgo and a C compiler)
 	@$(call each,$(CODE),CGO_ENABLED=1 $(GO) test -race ./...)
 
+# The tests with ten thousand calls would take most of the time, and show nothing new the second time.
+.PHONY: stress
+stress: ## Run the tests of calls and streams COUNT times, 20 by default, with the race detector
+	@cd interceptors && CGO_ENABLED=1 $(GO) test -race -count $(or $(COUNT),20) -timeout 60m -skip 'TenThousand|MadeUp' .
+
 .PHONY: e2e
 e2e: ## Run the end-to-end tests, the demo's among them
 	@echo "==> end to end: builds the example programs and runs them as processes"

@@ -117,7 +117,7 @@ type harness struct {
 // nil, adds to the options.
 func start(t *testing.T, s *stub, configure func(*harness)) *harness {
 	t.Helper()
-	h := &harness{t: t, spans: tracetest.NewSpanRecorder(), reader: sdkmetric.NewManualReader(), logs: &logBuffer{}, listen: bufconn.Listen(1 << 20)}
+	h := &harness{t: t, spans: tracetest.NewSpanRecorder(), reader: sdkmetric.NewManualReader(), logs: &logBuffer{}, listen: bufconn.Listen(1 << 16)}
 	h.tp = sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(h.spans))
 	mp := sdkmetric.NewMeterProvider(sdkmetric.WithReader(h.reader))
 	logger := slog.New(slog.NewJSONHandler(h.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
