@@ -65,4 +65,23 @@
 // chose are ever attributes of a metric: unknown methods are _OTHER, and errors
 // are counted in rpcscope.server.errors and rpcscope.client.errors by a bounded
 // number of reasons.
+//
+// # Asking for more
+//
+// What not everybody wants to pay for is an option. [WithAttempts] shows what
+// gRPC makes of a call that its service config lets it retry: a span for each
+// attempt, and a count. [WithMessageMetrics] and [WithMessageEvents] look at
+// messages. [WithAttributes] adds to spans and log records what the application
+// knows. [WithFilter] says which calls are observed at all; health checks and
+// reflection are not.
+//
+// [WithOTelGRPC] leaves spans and durations to otelgrpc, for those who must have
+// its scope name or its next release. What that costs in exactness is on its
+// page.
+//
+// # Retries of the service config
+//
+// However often gRPC tries, the caller made one call: there is one span, one
+// duration and one log record, and the servers' spans are its children. A
+// server that is called again has the attribute previous-rpc-attempts.
 package interceptors

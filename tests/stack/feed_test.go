@@ -134,9 +134,11 @@ func connect(t *testing.T, tel *telemetry.Telemetry) (testgrpc.TestServiceClient
 		interceptors.WithMeterProvider(tel.MeterProvider()),
 		interceptors.WithPropagator(tel.Propagator()),
 		interceptors.WithLogger(slog.New(slog.DiscardHandler)),
+		interceptors.WithMessageMetrics(),
 	}
 	var server []interceptors.ServerOption
 	dial := []interceptors.ClientOption{
+		interceptors.WithAttempts(),
 		interceptors.For(interceptors.Methods(testgrpc.TestService_EmptyCall_FullMethodName),
 			func(context.Context, *interceptors.Call, interceptors.Next) error { panic("the interceptor's") }),
 	}
