@@ -165,6 +165,21 @@ func TestRule18ExceptionSignal(t *testing.T) {
 	}
 }
 
+// An unknown method is Unimplemented without an error of this server's.
+func TestRule18NoExceptionWithoutError(t *testing.T) {
+	t.Setenv("OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN", "logs/dup")
+	h := start(t, &stub{}, nil)
+	if err := h.conn.Invoke(h.ctx(), "/no.Such/Method", &testpb.SimpleRequest{}, &testpb.SimpleResponse{}); errors.Code(err) != codes.Unimplemented {
+		t.Fatalf("got %v, want Unimplemented", err)
+	}
+	if events := h.ended(2)[1].Events(); len(events) != 0 {
+		t.Errorf("events %v, want none", events)
+	}
+	if got := exceptionOf(h.record("server")); len(got) != 0 {
+		t.Errorf("the log has %v, want no exception", got)
+	}
+}
+
 // Another value of the variable is said to be wrong, and is the default.
 func TestExceptionSignalIsChecked(t *testing.T) {
 	var said []string
