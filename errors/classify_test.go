@@ -94,6 +94,7 @@ func TestRule13Classification(t *testing.T) {
 		{"join: own mapper in a branch", nil, errors.Join(sql.ErrNoRows, errDuplicate), codes.AlreadyExists, "taken"},
 		{"join: deeper", nil, fmt.Errorf("x: %w", errors.Join(errors.New("y"), fmt.Errorf("%w and %w", errors.Aborted("z"), sql.ErrNoRows))), codes.Aborted, "z"},
 		{"join: first of equals", nil, errors.Join(errors.NotFound("a"), errors.NotFound("b")), codes.NotFound, "a"},
+		{"join: undefined codes are as severe as Unknown", nil, errors.Join(errors.NotFound("a"), errors.Coded(17, "b"), errors.Coded(18, "c"), errors.Unavailable("d")), 17, "b"},
 		{"join: a type that joins", nil, &constraintError{[]error{syscall.ECONNREFUSED}}, codes.FailedPrecondition, "constraint"},
 		{"join: plain", nil, errors.Join(errors.New("x"), errors.New("y")), codes.Unknown, "unknown error"},
 	}
