@@ -56,6 +56,11 @@ type detached struct {
 
 func (d detached) Value(key any) any { return d.values.Value(key) }
 
+// endless is a context that keeps its deadline to itself.
+type endless struct{ context.Context }
+
+func (endless) Deadline() (time.Time, bool) { return time.Time{}, false }
+
 // pass makes a table's entry of an interceptor without state.
 func pass(i interceptors.Interceptor) func() interceptors.Interceptor {
 	return func() interceptors.Interceptor { return i }
@@ -273,6 +278,11 @@ func TestBrokenInterceptorsAreFound(t *testing.T) {
 				return next(detached{own, ctx})
 			}),
 			in: []string{"cancel", "deadline"},
+		},
+		{
+			name: "hides the deadline", want: "derives-context",
+			make: pass(func(ctx context.Context, _ *call, next next) error { return next(endless{ctx}) }),
+			in:   []string{"deadline", "expired"},
 		},
 		{
 			name: "never cancels its timeout", want: "releases-context",

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"runtime/pprof"
 	"slices"
-	"time"
 
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc/metadata"
@@ -146,13 +145,7 @@ const thePanic = "interceptorstest: this panic is part of the test"
 // hold keeps next from returning for a moment after the call was stopped: an
 // interceptor that does not wait for it gets the chance to show that.
 func (r *record) hold() {
-	timer := time.NewTimer(r.s.patience)
-	defer timer.Stop()
-	select {
-	case <-r.release:
-	case <-r.returned:
-	case <-timer.C:
-	}
+	within(r.s.patience, r.release)
 }
 
 // attempt begins one, or returns nil and what next returns instead where it
@@ -200,10 +193,8 @@ func (r *record) derived(a *attempt) {
 	deadline, limits := a.ctx.Deadline()
 	owner, _ := a.ctx.Value(givenKey{}).(*record)
 	switch {
-	case owner != nil && owner != r:
-		r.violate(concurrent, "it gave next the context of another call")
-	case owner == nil:
-		r.violate(derivesContext, "the context that it gave next has lost the values of its own")
+	case owner != r:
+		r.violate(derivesContext, "the context that it gave next does not have the values of its own")
 	case a.ctx.Done() == nil:
 		r.violate(derivesContext, "the context that it gave next cannot be cancelled, its own can")
 	case limited && (!limits || deadline.After(given)):
