@@ -125,9 +125,14 @@ type ending struct {
 	panics [2]int64
 	kinds  []interceptors.Kind // nil: all
 	grpc   []grpc.ServerOption
+	dial   []grpc.DialOption
 }
 
 func unattempted(interceptors.Kind) (codes.Code, bool) { return codes.OK, false }
+
+func refused(interceptors.Kind) (codes.Code, bool) { return codes.Unavailable, true }
+
+func waited(interceptors.Kind) (codes.Code, bool) { return codes.Canceled, true }
 
 var endings = []ending{
 	{name: "OK", stub: plainStub, drive: wholeCall, client: codes.OK, server: []codes.Code{codes.OK}},
@@ -168,6 +173,12 @@ var endings = []ending{
 		grpc: []grpc.ServerOption{grpc.MaxSendMsgSize(10)}},
 	{name: "request too large", stub: deaf, drive: oversized, client: codes.ResourceExhausted, server: []codes.Code{codes.ResourceExhausted},
 		grpc: []grpc.ServerOption{grpc.MaxRecvMsgSize(10)}},
+	{name: "cancelled before it began", stub: plainStub, drive: after(func(c *cell) { c.cancel() }), client: codes.Canceled, wire: unattempted},
+	{name: "no connection", stub: plainStub, drive: after(func(c *cell) { c.h.server.Stop() }), client: codes.Unavailable, wire: refused},
+	{name: "cancelled while waiting for a connection", stub: plainStub, drive: after(func(c *cell) {
+		c.h.server.Stop()
+		time.AfterFunc(time.Second, c.cancel)
+	}), client: codes.Canceled, wire: waited, dial: []grpc.DialOption{grpc.WithDefaultCallOptions(grpc.WaitForReady(true))}},
 	{name: "finished, never read, cancelled", stub: plainStub, drive: neverRead, client: codes.Canceled, server: []codes.Code{codes.OK}, kinds: kinds[2:]},
 }
 
@@ -206,7 +217,7 @@ func run(t *testing.T, in install, e ending, kind interceptors.Kind) {
 			}
 		}
 		h.clients = append(h.clients, in.side[interceptors.ClientSide].client)
-		h.grpc = append(h.grpc, e.grpc...)
+		h.grpc, h.dial = append(h.grpc, e.grpc...), append(h.dial, e.dial...)
 		if e.chain != nil {
 			on(e.side, e.chain)(h)
 		}
@@ -490,6 +501,14 @@ func unsendable(c *cell) error {
 func wholeCall(c *cell) error { return c.h.call(c.ctx, c.kind) }
 
 func silentCall(c *cell) error { return c.h.silent(c.ctx, c.kind) }
+
+// after makes a call when something has happened.
+func after(act func(*cell)) func(*cell) error {
+	return func(c *cell) error {
+		act(c)
+		return silentCall(c)
+	}
+}
 
 func recovering(c *cell) (err error) {
 	defer func() {
