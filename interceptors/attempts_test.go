@@ -26,8 +26,12 @@ import (
 )
 
 // retrying lets gRPC make up to four attempts of a call that is Unavailable.
-var retrying = grpc.WithDefaultServiceConfig(`{"methodConfig": [{"name": [{}], "retryPolicy": {"maxAttempts": 4,
-	"initialBackoff": "0.001s", "maxBackoff": "0.001s", "backoffMultiplier": 1, "retryableStatusCodes": ["UNAVAILABLE"]}}]}`)
+var retrying = retryingOn(`"UNAVAILABLE"`)
+
+func retryingOn(codes string) grpc.DialOption {
+	return grpc.WithDefaultServiceConfig(`{"methodConfig": [{"name": [{}], "retryPolicy": {"maxAttempts": 4,
+		"initialBackoff": "0.001s", "maxBackoff": "0.001s", "backoffMultiplier": 1, "retryableStatusCodes": [` + codes + `]}}]}`)
+}
 
 // flaky fails with Unavailable the first n times and answers then. metadata is
 // told what each attempt brought.
@@ -251,12 +255,15 @@ func TestRule2AttemptRejectedWhileSending(t *testing.T) {
 	for _, chained := range []bool{false, true} {
 		for _, test := range []struct {
 			name     string
+			policy   grpc.DialOption
 			first    codes.Code
+			servers  []string
 			attempts []string
 			err      codes.Code
 		}{
-			{"retried", codes.Unavailable, []string{"UNAVAILABLE", "OK"}, codes.OK},
-			{"rejected", codes.PermissionDenied, []string{"PERMISSION_DENIED"}, codes.PermissionDenied},
+			{"retried", retrying, codes.Unavailable, []string{"UNAVAILABLE", "OK"}, []string{"UNAVAILABLE", "OK"}, codes.OK},
+			{"retried for one of two codes", retryingOn(`"UNAVAILABLE", "ABORTED"`), codes.Aborted, []string{"ABORTED", "OK"}, []string{"UNKNOWN", "OK"}, codes.OK},
+			{"rejected", retrying, codes.PermissionDenied, []string{"PERMISSION_DENIED"}, []string{"PERMISSION_DENIED"}, codes.PermissionDenied},
 		} {
 			t.Run(name(interceptors.BidiStream, chained)+"/"+test.name, func(t *testing.T) {
 				var calls atomic.Int64
@@ -266,7 +273,7 @@ func TestRule2AttemptRejectedWhileSending(t *testing.T) {
 					}
 					return nil
 				}}, func(h *harness) {
-					h.dial = append(h.dial, retrying)
+					h.dial = append(h.dial, test.policy)
 					h.clients = append(h.clients, interceptors.WithAttempts())
 					if add := chain(chained); add != nil {
 						add(h)
@@ -288,7 +295,7 @@ func TestRule2AttemptRejectedWhileSending(t *testing.T) {
 					kind := s.SpanKind().String()
 					got[kind] = append(got[kind], attrs(s.Attributes())["rpc.response.status_code"].(string))
 				}
-				want := map[string][]string{"internal": test.attempts, "server": test.attempts, "client": test.attempts[len(test.attempts)-1:]}
+				want := map[string][]string{"internal": test.attempts, "server": test.servers, "client": test.attempts[len(test.attempts)-1:]}
 				if diff := cmp.Diff(want, got); diff != "" {
 					t.Errorf("codes of spans (-want +got):\n%s", diff)
 				}

@@ -189,6 +189,10 @@ func WithMessageEvents() Option {
 // proposal A72. Without it a call has one span whatever gRPC does, and the
 // servers' spans are children of that. It costs every call what a stats handler
 // of gRPC costs.
+//
+// Of an attempt that fails while the client is sending, and is made again, gRPC
+// does not tell the code: it is the one that the service config retries, or
+// UNKNOWN where that names several.
 func WithAttempts() ClientOption {
 	return clientOption(func(c *config) { c.attempts = true })
 }
