@@ -26,6 +26,8 @@
 //     logs from the OTEL_* environment and options, and takes them down again.
 //   - [github.com/rpcscope/rpcscope/interceptors] is the engine that observes
 //     calls, and the chain in which an interceptor is one function.
+//   - [github.com/rpcscope/rpcscope/interceptors/interceptorstest] tests that an
+//     interceptor of yours does what those around it rely on.
 //   - [github.com/rpcscope/rpcscope/errors] has typed errors that keep their
 //     identity across the wire and their causes at home; it stands in for the
 //     standard package.

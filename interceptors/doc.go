@@ -50,6 +50,9 @@
 //
 //	interceptors.ServerOptions(slow(time.Second, logger), interceptors.For(interceptors.Methods("/users.v1.UserService/*"), audit))
 //
+// Package [github.com/rpcscope/rpcscope/interceptors/interceptorstest] tests
+// that it keeps what callers and other interceptors rely on.
+//
 // # What is recorded
 //
 // Spans and the duration metrics follow OpenTelemetry's semantic conventions
