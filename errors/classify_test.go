@@ -130,12 +130,25 @@ func TestMapperKeepsIdentityAndCause(t *testing.T) {
 	}
 }
 
-// What a mapper wraps around the error is not said twice.
-func TestMapperWraps(t *testing.T) {
-	plain := errors.New("x")
-	c := errors.NewConverter(errors.WithMapper(func(err error) *errors.Error { return errors.Internal(fmt.Errorf("mapped: %w", err)) }))
-	if got, want := c.Convert(t.Context(), plain).Error(), "Internal: mapped: x"; got != want {
-		t.Errorf("got %q, want %q", got, want)
+// The private text of what was converted says everything, and nothing twice.
+func TestConvertedText(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		mapper errors.Mapper
+		err    error
+		want   string
+	}{
+		{"plain", nil, errors.New("x"), "Unknown: x"},
+		{"status", nil, status.Error(codes.Aborted, "lost"), "rpc error: code = Aborted desc = lost"},
+		{"status, wrapped", nil, fmt.Errorf("x: %w", status.Error(codes.Aborted, "lost")), "x: rpc error: code = Aborted desc = lost"},
+		{"mapped", func(error) *errors.Error { return errors.AlreadyExists("taken") }, errors.New("x"), "AlreadyExists: taken: x"},
+		{"mapped, wrapping it", func(err error) *errors.Error { return errors.Internal(fmt.Errorf("mapped: %w", err)) }, errors.New("x"), "Internal: mapped: x"},
+		{"mapped, with what it wraps", func(error) *errors.Error { return errors.NotFound("gone").WithCause(io.EOF) }, fmt.Errorf("x: %w", io.EOF), "NotFound: gone: x: EOF"},
+		{"mapped, with another cause", func(error) *errors.Error { return errors.NotFound("gone").WithCause(io.EOF) }, errors.New("x"), "NotFound: gone: EOF: x"},
+	} {
+		if got := errors.NewConverter(errors.WithMapper(test.mapper)).Convert(t.Context(), test.err).Error(); got != test.want {
+			t.Errorf("%s: got %q, want %q", test.name, got, test.want)
+		}
 	}
 }
 

@@ -120,6 +120,9 @@ func TestRule17ForwardAndPass(t *testing.T) {
 			t.Errorf("%s: is another error now: %v", name, got)
 		}
 	}
+	if got := errors.NewConverter().Convert(t.Context(), err); got.Code() != codes.Internal {
+		t.Errorf("passed by one converter, the error is %v for another, want Internal", got.Code())
+	}
 	wrapped := fmt.Errorf("private: %w", err)
 	if got := errors.Forward(wrapped); !errors.Is(got, wrapped) || got.Error() != wrapped.Error() {
 		t.Errorf("Forward of wrapped: got %v, want what it wraps beneath", got)

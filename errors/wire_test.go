@@ -205,6 +205,9 @@ func TestRule14DefaultDomain(t *testing.T) {
 		t.Errorf("Is: the sentinel %v, another domain's %v, want true, false",
 			errors.Is(err, sentinel), errors.Is(err, errors.Define(codes.NotFound, "e", "GONE", "")))
 	}
+	if sentinel.Domain() != "" {
+		t.Errorf("the sentinel itself got domain %q", sentinel.Domain())
+	}
 	s := status.FromProto(&spb.Status{Code: 5, Details: packAll(t, &errdetails.ErrorInfo{Reason: "GONE"})})
 	if got := errors.NewConverter(errors.WithDomain("d")).Convert(t.Context(), s.Err()); got.Domain() != "" {
 		t.Errorf("an explicit status got domain %q, which is not sent", got.Domain())
@@ -396,6 +399,10 @@ func TestRule15InvalidUTF8(t *testing.T) {
 	}
 	if want := good + " " + good; typed.Message() != want {
 		t.Errorf("got %q, want %q", typed.Message(), want)
+	}
+	odd := status.FromProto(&spb.Status{Code: 9, Details: append(packAll(t, &errdetails.Help{}), &anypb.Any{TypeUrl: "/" + bad})})
+	if details := status.Convert(over(t, errors.NewConverter(), "Unary", odd.Err())).Proto().GetDetails(); len(details) != 2 || details[1].GetTypeUrl() != "/"+good {
+		t.Errorf("a type that is not UTF-8: got details %v", details)
 	}
 	if !bytes.Contains([]byte(nested.Fields["k"].String()), []byte("v")) || nested.Fields[bad] == nil {
 		t.Error("the caller's message was changed")
