@@ -432,7 +432,7 @@ func TestRule15DebugInfo(t *testing.T) {
 func TestRequestInfo(t *testing.T) {
 	id := "r-1"
 	c := errors.NewConverter(errors.WithRequestInfo(func(context.Context) string { return id }))
-	for name, err := range map[string]error{"typed": errors.NotFound("m"), "status": status.Error(codes.NotFound, "m"), "plain": errors.New("x")} {
+	for name, err := range map[string]error{"typed": errors.NotFound("m"), "status": status.Error(codes.NotFound, "m"), "plain": errors.New("x"), "defined": errUserNotFound.With("id", 7)} {
 		if got, _ := errors.Detail[*errdetails.RequestInfo](over(t, c, "Unary", err)); got.GetRequestId() != "r-1" {
 			t.Errorf("%s: got %v, want r-1", name, got)
 		}
