@@ -55,13 +55,25 @@ func TestAllocationBudgetOfAnInterceptor(t *testing.T) {
 	}
 }
 
+// TestOpenStreamBudget: an open stream has no goroutine more than without the
+// suite, and holds no more than with otelgrpc.
 func TestOpenStreamBudget(t *testing.T) {
-	r, err := measureOpen(scenarioNamed(t, "open"), contendersNamed(t, bareName, otelgrpcName, oursName), 1)
+	s := scenarioNamed(t, "open")
+	bare, err := measureOpen(s, contendersNamed(t, bareName), 1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, bare := r.median(oursName, goroutinesOf), r.median(bareName, goroutinesOf); got-bare > 0.01 {
-		t.Errorf("%.2f goroutines per stream, want bare's %.2f", got, bare)
+	r, err := measureOpen(s, contendersNamed(t, otelgrpcName, oursName), 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := r.median(oursName, goroutinesOf), bare.median(bareName, goroutinesOf); got-want > 0.01 {
+		t.Errorf("%.2f goroutines per stream, want bare's %.2f", got, want)
+	}
+	got, want := r.median(oursName, heapOf), r.median(otelgrpcName, heapOf)
+	t.Logf("%.0f bytes of heap per stream, otelgrpc %.0f", got, want)
+	if got > want {
+		t.Errorf("%.0f bytes of heap per stream, want at most otelgrpc's %.0f", got, want)
 	}
 }
 
