@@ -6,10 +6,14 @@ import (
 	"io"
 	"net"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"go.opentelemetry.io/otel/attribute"
 	otelcodes "go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
@@ -21,6 +25,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
 
+	"github.com/rpcscope/rpcscope/errors"
 	"github.com/rpcscope/rpcscope/interceptors"
 	"github.com/rpcscope/rpcscope/propagation"
 )
@@ -436,6 +441,95 @@ func TestAttemptsPoint(t *testing.T) {
 	if diff := cmp.Diff(want, attrs(data.DataPoints[0].Attributes.ToSlice())); diff != "" {
 		t.Errorf("attributes (-want +got):\n%s", diff)
 	}
+	var span trace.SpanID
+	for _, s := range h.ended(3) {
+		if s.SpanKind() == trace.SpanKindInternal {
+			span = s.SpanContext().SpanID()
+		}
+	}
+	if got := data.DataPoints[0].Exemplars; len(got) != 1 || !cmp.Equal(got[0].SpanID, span[:]) {
+		t.Errorf("exemplars: %v, want one of the attempt's span %v", got, span)
+	}
+}
+
+func TestAttemptsOfAFilteredCall(t *testing.T) {
+	h := start(t, flaky(2, nil), func(h *harness) {
+		h.dial = append(h.dial, retrying)
+		h.clients = append(h.clients, interceptors.WithAttempts(), interceptors.WithFilter(func(*interceptors.Call) bool { return false }))
+	})
+	for _, kind := range kinds {
+		if err := h.call(h.ctx(), kind); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.idle()
+	for _, s := range h.ended(6) { // three attempts of the first call
+		if s.SpanKind() != trace.SpanKindServer || s.Parent().IsValid() {
+			t.Errorf("%s span of %s with parent %v, want servers' only, without parent", s.SpanKind(), s.Name(), s.Parent().SpanID())
+		}
+	}
+	if got := h.metric("rpcscope.client.attempts"); got != nil {
+		t.Errorf("attempts: %v, want none", got)
+	}
+}
+
+// An interceptor of grpc's own inside of the suite may make several calls of one
+// at the same time: each is an attempt that ends as it ended.
+func TestAttemptsAtTheSameTime(t *testing.T) {
+	var both sync.WaitGroup
+	both.Add(2)
+	h := start(t, &stub{unary: func(context.Context, *testpb.SimpleRequest) (*testpb.SimpleResponse, error) {
+		both.Done()
+		both.Wait()
+		return &testpb.SimpleResponse{}, nil
+	}}, func(h *harness) {
+		h.clients = append(h.clients, interceptors.WithAttempts())
+		h.dial = append(h.dial, grpc.WithChainUnaryInterceptor(
+			func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+				second := make(chan error, 1)
+				go func() { second <- invoker(ctx, method, req, &testpb.SimpleResponse{}, cc, opts...) }()
+				return errors.Join(invoker(ctx, method, req, reply, cc, opts...), <-second)
+			}))
+	})
+	if err := h.call(h.ctx(), interceptors.Unary); err != nil {
+		t.Fatal(err)
+	}
+	h.idle()
+	h.ended(5)
+	if diff := cmp.Diff(map[string]int64{"OK": 2}, h.counts("rpcscope.client.attempts", "rpc.response.status_code")); diff != "" {
+		t.Errorf("attempts by code (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(map[string]int64{"OK": 1}, h.counts("rpc.client.call.duration", "rpc.response.status_code")); diff != "" {
+		t.Errorf("calls by code (-want +got):\n%s", diff)
+	}
+}
+
+// An attempt lasts until gRPC ended it, also where how it ended is known later.
+func TestAttemptsLastUntilTheirEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := start(t, &stub{bidi: func(testpb.TestService_FullDuplexCallServer) error { return status.Error(codes.NotFound, "no") }},
+			func(h *harness) { h.clients = append(h.clients, interceptors.WithAttempts()) })
+		cs, err := h.client.FullDuplexCall(h.ctx())
+		if err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if err := cs.Send(&testpb.StreamingOutputCallRequest{}); err != io.EOF {
+			t.Fatalf("Send: %v, want io.EOF", err)
+		}
+		<-time.After(time.Second)
+		if err := drain(cs); status.Code(err) != codes.NotFound {
+			t.Fatalf("the caller got %v, want NotFound", err)
+		}
+		want := map[string]time.Duration{"internal": 0, "client": time.Second, "server": 0}
+		got := map[string]time.Duration{}
+		for _, s := range h.ended(3) {
+			got[s.SpanKind().String()] = s.EndTime().Sub(s.StartTime())
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("durations (-want +got):\n%s", diff)
+		}
+	})
 }
 
 // Rule 7: an attempt that never reached a server is made again, and that is no
@@ -476,6 +570,38 @@ func TestRule7TransparentRetry(t *testing.T) {
 				t.Errorf("calls by code (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// Rules 2 and 7: so it is when the client notices while it sends.
+func TestRule7TransparentRetryWhileSending(t *testing.T) {
+	goingAway := newGoingAway()
+	h := start(t, &stub{bidi: func(testpb.TestService_FullDuplexCallServer) error { return nil }}, func(h *harness) {
+		h.clients = append(h.clients, interceptors.WithAttempts())
+		h.dial = append(h.dial, grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+			if goingAway.used.CompareAndSwap(false, true) {
+				return goingAway.DialContext(ctx)
+			}
+			return h.listen.DialContext(ctx)
+		}))
+	})
+	goingAway.serve(t)
+	cs, err := h.client.FullDuplexCall(h.ctx())
+	for err == nil {
+		err = cs.Send(&testpb.StreamingOutputCallRequest{})
+	}
+	if err := drain(cs); err != nil {
+		t.Fatal(err)
+	}
+	h.idle()
+	h.ended(4)
+	for key, want := range map[attribute.Key]map[string]int64{
+		"rpcscope.attempt":         {"initial": 1, "transparent_retry": 1},
+		"rpc.response.status_code": {"UNAVAILABLE": 1, "OK": 1},
+	} {
+		if diff := cmp.Diff(want, h.counts("rpcscope.client.attempts", key)); diff != "" {
+			t.Errorf("attempts by %s (-want +got):\n%s", key, diff)
+		}
 	}
 }
 

@@ -360,8 +360,10 @@ func TestMessageEventsOfAFilteredCall(t *testing.T) {
 					t.Errorf("events on the caller's span: %v", span.Events())
 				}
 			}
-			if got := h.histogram("rpcscope.client.request.size"); got != nil {
-				t.Errorf("sizes of calls that are not observed: %v", got)
+			for _, side := range []string{"server", "client"} {
+				if got := h.histogram("rpcscope." + side + ".request.size"); got != nil {
+					t.Errorf("sizes of calls that are not observed: %v", got)
+				}
 			}
 		})
 	}

@@ -8,7 +8,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
 	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/baggage"
 	otelcodes "go.opentelemetry.io/otel/codes"
+	otelpropagation "go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
@@ -336,6 +338,59 @@ func TestOTelGRPCOptions(t *testing.T) {
 			t.Errorf("the third party got %v, want trace context only", got)
 		}
 	})
+	t.Run("external, to a propagator that knows nothing of it", func(t *testing.T) {
+		for _, external := range []interceptors.ClientOption{nil, interceptors.External()} {
+			var got metadata.MD
+			h := start(t, flaky(0, func(ctx context.Context) { got, _ = metadata.FromIncomingContext(ctx) }), func(h *harness) {
+				both(nil, interceptors.WithOTelGRPC(), interceptors.WithPropagator(
+					otelpropagation.NewCompositeTextMapPropagator(otelpropagation.TraceContext{}, otelpropagation.Baggage{})))(h)
+				h.clients = append(h.clients, external)
+			})
+			member, err := baggage.NewMember("user.id", "ada")
+			if err != nil {
+				t.Fatal(err)
+			}
+			bag, err := baggage.New(member)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := h.call(baggage.ContextWithBaggage(h.ctx(), bag), interceptors.Unary); err != nil {
+				t.Fatal(err)
+			}
+			want := 1
+			if external != nil {
+				want = 0
+			}
+			if len(got.Get("traceparent")) != 1 || len(got.Get("baggage")) != want || len(got.Get(propagation.RequestIDHeader)) != want {
+				t.Errorf("external: %v; the server got %v, want %d of baggage and request id each", external != nil, got, want)
+			}
+		}
+	})
+	t.Run("filter by side", func(t *testing.T) {
+		h := start(t, &stub{}, both(nil, interceptors.WithOTelGRPC(), interceptors.WithFilter(func(c *interceptors.Call) bool {
+			return c.Side == interceptors.ClientSide
+		})))
+		if err := h.call(h.ctx(), interceptors.Unary); err != nil {
+			t.Fatal(err)
+		}
+		if got := h.ended(1)[0].SpanKind(); got != trace.SpanKindClient {
+			t.Errorf("a %s span, want the client's only", got)
+		}
+	})
+	t.Run("the last counts", func(t *testing.T) {
+		team := func(name string) interceptors.Option {
+			return interceptors.WithOTelGRPC(otelgrpc.WithSpanAttributes(attribute.String(name, name)))
+		}
+		h := start(t, &stub{}, both(nil, team("one"), team("two")))
+		if err := h.call(h.ctx(), interceptors.Unary); err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range h.ended(2) {
+			if got := attrs(s.Attributes()); got["one"] != nil || got["two"] != "two" {
+				t.Errorf("%s span: %v, want the attributes of the second only", s.SpanKind(), got)
+			}
+		}
+	})
 	t.Run("otelgrpc's own", func(t *testing.T) {
 		h := start(t, &stub{}, both(nil, interceptors.WithOTelGRPC(nil, otelgrpc.WithSpanAttributes(attribute.String("team", "users")), nil)))
 		if err := h.call(h.ctx(), interceptors.Unary); err != nil {
@@ -408,6 +463,12 @@ func TestOTelGRPCRetries(t *testing.T) {
 			}
 			if !found {
 				t.Errorf("the log's span is not that of the last attempt: %v", records[0])
+			}
+			points, _ := h.metric("rpcscope.client.attempts").(metricdata.Sum[int64])
+			for _, p := range points.DataPoints {
+				if len(p.Exemplars) == 0 {
+					t.Errorf("%v has no exemplar", p.Attributes.ToSlice())
+				}
 			}
 		})
 	}
