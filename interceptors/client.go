@@ -63,16 +63,10 @@ func (c *client) start(ctx context.Context, cc *grpc.ClientConn, fullMethod stri
 	if md, ok := metadata.FromOutgoingContext(ctx); ok {
 		id = agreed(md[propagation.RequestIDHeader])
 	}
-	switch known := propagation.RequestID(ctx); {
-	case id != "" && id != known:
-		ctx = propagation.ContextWithRequestID(ctx, id)
-	case id == "" && known != "":
-		id = known
-	case id == "":
+	if id == "" && propagation.RequestID(ctx) == "" {
 		id = propagation.NewRequestID()
-		ctx = propagation.ContextWithRequestID(ctx, id)
 	}
-	r.Context = ctx
+	r.Context = propagation.ContextWithRequestID(ctx, id) // as it is, if there is nothing to change
 
 	target := cc.Target()
 	r.call.m = c.methods.get(methodKey{fullMethod, kind, target}, false, func() *method {
