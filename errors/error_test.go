@@ -82,6 +82,14 @@ func TestDefinePanicsOnOK(t *testing.T) {
 	_ = errors.Define(codes.OK, "d", "R", "")
 }
 
+// What is passed on as arguments stays the caller's.
+func TestArgumentsAreKept(t *testing.T) {
+	args := []any{7, io.EOF}
+	if e := errors.NotFound("user %d: %w", args...); e.Message() != "user 7" || args[1] != io.EOF {
+		t.Errorf("got %q, arguments %v", e.Message(), args)
+	}
+}
+
 func TestPlaceholders(t *testing.T) {
 	for _, test := range []struct {
 		template string
@@ -276,8 +284,10 @@ func TestRule29Secrets(t *testing.T) {
 			}
 		}
 	}
-	if got := errors.Unauthenticated("bearer abcdefghijklmnop").Message(); got != "bearer [redacted]" {
-		t.Errorf("a credential of letters: got %q", got)
+	for _, text := range []string{"bearer abcdefghijklmnop", "bearer abc123"} {
+		if got := errors.Unauthenticated("%s", text).Message(); got != "bearer [redacted]" {
+			t.Errorf("a short credential, %q: got %q", text, got)
+		}
 	}
 	for _, text := range []string{
 		"Bearer token expired", "bearer token.", "authorization: missing", "authorization: role admin is missing", "no cookie: none was sent",

@@ -33,19 +33,20 @@ func TestRule18StackOfServerFaults(t *testing.T) {
 		fails func() error
 		want  bool
 	}{
-		"Internal":            {func() error { return errors.Internal(cause) }, true},
-		"Unknown":             {func() error { return errors.Unknown(cause) }, true},
-		"DataLoss":            {func() error { return errors.DataLoss(cause) }, true},
-		"Coded":               {func() error { return errors.Coded(codes.Internal, "x") }, true},
-		"Wrap":                {func() error { return errors.Wrap(cause, sentinel) }, true},
-		"WithStack":           {func() error { return errors.NotFound("x").WithStack() }, true},
-		"NotFound":            {func() error { return errors.NotFound("x") }, false},
-		"Unavailable":         {func() error { return errors.Unavailable("x") }, false},
-		"Coded, no fault":     {func() error { return errors.Coded(codes.Aborted, "x") }, false},
-		"Wrap, no fault":      {func() error { return errors.Wrap(cause, errUserNotFound) }, false},
-		"defined":             {func() error { return sentinel.With("k", "v") }, false},
-		"converted to fault":  {func() error { return errors.NewConverter().Convert(t.Context(), cause) }, false},
-		"translated to fault": {func() error { return errors.NewConverter().Convert(t.Context(), remote(t, errors.NotFound(""))) }, false},
+		"Internal":             {func() error { return errors.Internal(cause) }, true},
+		"Unknown":              {func() error { return errors.Unknown(cause) }, true},
+		"DataLoss":             {func() error { return errors.DataLoss(cause) }, true},
+		"Coded":                {func() error { return errors.Coded(codes.Internal, "x") }, true},
+		"Wrap":                 {func() error { return errors.Wrap(cause, sentinel) }, true},
+		"Internal of NotFound": {func() error { return errors.Internal(errors.NotFound("x")) }, true},
+		"WithStack":            {func() error { return errors.NotFound("x").WithStack() }, true},
+		"NotFound":             {func() error { return errors.NotFound("x") }, false},
+		"Unavailable":          {func() error { return errors.Unavailable("x") }, false},
+		"Coded, no fault":      {func() error { return errors.Coded(codes.Aborted, "x") }, false},
+		"Wrap, no fault":       {func() error { return errors.Wrap(cause, errUserNotFound) }, false},
+		"defined":              {func() error { return sentinel.With("k", "v") }, false},
+		"converted to fault":   {func() error { return errors.NewConverter().Convert(t.Context(), cause) }, false},
+		"translated to fault":  {func() error { return errors.NewConverter().Convert(t.Context(), remote(t, errors.NotFound(""))) }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e, _ := errors.AsType[*errors.Error](origin(test.fails))

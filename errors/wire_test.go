@@ -205,6 +205,10 @@ func TestRule14DefaultDomain(t *testing.T) {
 		t.Errorf("Is: the sentinel %v, another domain's %v, want true, false",
 			errors.Is(err, sentinel), errors.Is(err, errors.Define(codes.NotFound, "e", "GONE", "")))
 	}
+	err = over(t, errors.NewConverter(), "Unary", sentinel)
+	if domain, reason := errors.Reason(err); domain != "" || reason != "GONE" || !errors.Is(err, sentinel) {
+		t.Errorf("without a domain: got %q, %q, want GONE alone", domain, reason)
+	}
 	if sentinel.Domain() != "" {
 		t.Errorf("the sentinel itself got domain %q", sentinel.Domain())
 	}
@@ -353,6 +357,19 @@ func TestRule15ChangedAfterReceipt(t *testing.T) {
 	}
 	if len(e.Details()) != 8 {
 		t.Errorf("what was received was changed: %v", e.Details())
+	}
+}
+
+// A received error has the status that was received, DebugInfo included, for who
+// reads it with gRPC's functions; of a secret in its text only the text changes.
+func TestStatusOfReceived(t *testing.T) {
+	for sent, want := range map[string]string{"lost": "lost", "authorization: Bearer abcdefghijklmnop": "authorization: Bearer [redacted]"} {
+		p := &spb.Status{Code: int32(codes.Aborted), Message: sent, Details: packAll(t, allDetails()...)}
+		got := errors.NewConverter().FromRPC(t.Context(), status.ErrorProto(p))
+		p.Message = want
+		if diff := cmp.Diff(p, status.Convert(got).Proto(), protocmp.Transform()); diff != "" {
+			t.Errorf("%q: -want +got:\n%s", sent, diff)
+		}
 	}
 }
 
