@@ -28,7 +28,7 @@ const (
 
 func (r *rpc) logs(code codes.Code) bool {
 	wanted := !r.engine().withoutLogging || r.logsException(code)
-	return r.panicked || wanted && r.engine().logger.Enabled(r.call.ctx, levelOf(code))
+	return r.panicked || wanted && r.engine().logger.Enabled(r.call.ctx, levelOf(r.call.Side, code))
 }
 
 // logHandler is the logger's for the calls of the method that end with code: what all of
@@ -85,7 +85,7 @@ func (r *rpc) log(h slog.Handler, code codes.Code, elapsed time.Duration, err er
 			attrs = append(attrs, slog.Attr{Key: string(kv.Key), Value: slogValue(kv.Value)})
 		}
 	}
-	record := slog.NewRecord(r.call.start.Add(elapsed), levelOf(code), r.engine().message, 0)
+	record := slog.NewRecord(r.call.start.Add(elapsed), levelOf(r.call.Side, code), r.engine().message, 0)
 	record.AddAttrs(attrs...)
 	// A handler's error has nowhere to go: the log is where errors go.
 	_ = h.Handle(ctx, record)

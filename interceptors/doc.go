@@ -14,7 +14,8 @@
 //   - a point in rpc.server.call.duration or rpc.client.call.duration, with an
 //     exemplar that leads to the span, and a place in
 //     rpcscope.server.active_calls or rpcscope.client.active_calls while it runs;
-//   - one record in the access log, at its end;
+//   - one record in the access log, at its end: INFO, WARN or ERROR by its code,
+//     and DEBUG for a client's call that went well;
 //   - a request id, minted where the caller sent none, carried to everything the
 //     handler calls and echoed to the caller;
 //   - errors that mean the same on both sides: see package

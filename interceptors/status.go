@@ -72,8 +72,12 @@ func failed(side Side, code codes.Code) bool {
 
 // levelOf is the level of the access log: what an operator must look at is an
 // error, what a caller should look at a warning, and what belongs to every day
-// information.
-func levelOf(code codes.Code) slog.Level {
+// information. That a client's call went well is for debugging: the server that
+// it was made for has its own record, and the one that was called too.
+func levelOf(side Side, code codes.Code) slog.Level {
+	if side == ClientSide && code == codes.OK {
+		return slog.LevelDebug
+	}
 	switch code {
 	case codes.OK, codes.Canceled, codes.InvalidArgument, codes.NotFound, codes.AlreadyExists:
 		return slog.LevelInfo
