@@ -74,11 +74,10 @@ func logTo(l *slog.Logger) logging.Logger {
 	})
 }
 
-// One record per call, at the level that both sides of the suite use, with
-// the ids that lead from it to the trace.
+// One record per call, with the ids that lead from it to the trace, at the
+// middleware's levels: a client's OK is DEBUG, as it is in the suite.
 var logOptions = []logging.Option{
 	logging.WithLogOnEvents(logging.FinishCall),
-	logging.WithLevels(logging.DefaultServerCodeToLevel),
 	logging.WithFieldsFromContext(func(ctx context.Context) logging.Fields {
 		fields := logging.Fields{"request_id", requestID(ctx)}
 		if sc := trace.SpanContextFromContext(ctx); sc.IsValid() {

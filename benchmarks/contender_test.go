@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"log/slog"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -193,7 +194,7 @@ type watched struct {
 
 func newWatched(ratio float64) watched {
 	spans, log := tracetest.NewSpanRecorder(), new(bytes.Buffer)
-	return watched{newRecorder(ratio, log, spans), spans, log}
+	return watched{newRecorder(ratio, slog.LevelDebug, log, spans), spans, log}
 }
 
 // work returns what was done, and the request id that was logged last.

@@ -28,9 +28,9 @@ type recorder struct {
 }
 
 // newRecorder samples ratio of the traces that start here and follows the
-// caller's decision on others. The finished spans go to processors, the log to
-// log as JSON.
-func newRecorder(ratio float64, log io.Writer, processor sdktrace.SpanProcessor) *recorder {
+// caller's decision on others. The finished spans go to processor, the log from
+// that level on to log as JSON.
+func newRecorder(ratio float64, level slog.Level, log io.Writer, processor sdktrace.SpanProcessor) *recorder {
 	reader := sdkmetric.NewManualReader()
 	return &recorder{
 		tracer: sdktrace.NewTracerProvider(
@@ -38,7 +38,7 @@ func newRecorder(ratio float64, log io.Writer, processor sdktrace.SpanProcessor)
 			sdktrace.WithSpanProcessor(processor)),
 		meter:    sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)),
 		reader:   reader,
-		log:      slog.New(slog.NewJSONHandler(log, nil)),
+		log:      slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: level})),
 		registry: prometheus.NewRegistry(),
 	}
 }

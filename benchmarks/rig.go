@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"runtime"
 	"sync"
@@ -28,7 +29,8 @@ type rig struct {
 }
 
 func newRig(s scenario, c contender) (*rig, error) {
-	return newRigWith(s, c, newRecorder(s.ratio, io.Discard, dropSpans{}), newRecorder(s.ratio, io.Discard, dropSpans{}))
+	side := func() *recorder { return newRecorder(s.ratio, slog.LevelInfo, io.Discard, dropSpans{}) }
+	return newRigWith(s, c, side(), side())
 }
 
 // newRigWith has made one call already when it returns: connected, caches warm.
