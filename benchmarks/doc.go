@@ -11,12 +11,14 @@
 // # How it measures
 //
 // All contenders of a scenario stand side by side, each with a server, a
-// connection and OpenTelemetry providers of its own. In each round every
-// contender makes the same number of calls, after a garbage collection, in an
-// order that changes from round to round. A time that is compared is the median
-// of the ratios of the rounds, so that a machine that is slow for a second is
-// slow for both. Allocations are those of the whole process per call; they
-// repeat to 1 %, and the budgets in budget_test.go are held to them.
+// connection and OpenTelemetry providers of its own, in each round anew. In a
+// round every contender makes the same number of calls, after a garbage
+// collection, in an order that changes from round to round. A time that is
+// compared is the median of the ratios of the rounds, so that a machine that is
+// slow for a second is slow for both; CPU is the time that the process used, for
+// machines that have other things to do. Allocations are those of the whole
+// process per call; they repeat to 1 %, and the budgets in budget_test.go are
+// held to them.
 //
 // Open streams are held by one contender after the other. What they hold is
 // what is reachable after collecting, on both sides, without the descriptors of

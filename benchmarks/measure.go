@@ -93,38 +93,47 @@ func turn(round, i, n int) int {
 
 // measure runs rounds of the scenario. In each, every contender makes so many
 // calls.
-func measure(s scenario, contenders []contender, rounds, calls int) (r *result, err error) {
-	r = newResult(s, contenders, calls)
+func measure(s scenario, contenders []contender, rounds, calls int) (*result, error) {
+	r := newResult(s, contenders, calls)
+	for round := range rounds {
+		if err := r.round(round); err != nil {
+			return nil, fmt.Errorf("%s: %w", s.name, err)
+		}
+	}
+	return r, nil
+}
+
+// round has servers and connections of its own: how they happen to lie in
+// memory and on the cores is not to tell one contender from another in all
+// rounds.
+func (r *result) round(round int) (err error) {
 	idle := runtime.NumGoroutine()
-	var rigs []*rig
+	rigs := make(map[string]*rig)
 	defer func() {
 		for _, rig := range rigs {
 			err = errors.Join(err, rig.close())
 		}
 		err = errors.Join(err, waitForGoroutines(idle))
 	}()
-	for _, c := range contenders {
-		rig, err := newRig(s, c)
+	for _, c := range r.contenders {
+		rig, err := newRig(r.scenario, c)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %s: %w", s.name, c.name, err)
+			return fmt.Errorf("%s: %w", c.name, err)
 		}
-		rigs = append(rigs, rig)
-		if err := rig.call(calls / 4); err != nil { // warm
-			return nil, fmt.Errorf("%s: %s: %w", s.name, c.name, err)
-		}
-	}
-	for round := range rounds {
-		for i := range contenders {
-			at := turn(round, i, len(contenders))
-			name := contenders[at].name
-			sample, err := rigs[at].measure(calls)
-			if err != nil {
-				return nil, fmt.Errorf("%s: %s: %w", s.name, name, err)
-			}
-			r.samples[name] = append(r.samples[name], sample)
+		rigs[c.name] = rig
+		if err := rig.call(r.calls / 4); err != nil { // warm
+			return fmt.Errorf("%s: %w", c.name, err)
 		}
 	}
-	return r, nil
+	for i := range r.contenders {
+		name := r.contenders[turn(round, i, len(r.contenders))].name
+		sample, err := rigs[name].measure(r.calls)
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		r.samples[name] = append(r.samples[name], sample)
+	}
+	return nil
 }
 
 // fewest calls that a round is made of, however long they take: what happens once
