@@ -4,11 +4,13 @@ import (
 	"context"
 	"io"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/attribute"
 	otelcodes "go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
@@ -572,6 +574,54 @@ func TestFilter(t *testing.T) {
 	if got := len(h.logs.records(t)); got != 2 {
 		t.Errorf("%d records, want two", got)
 	}
+}
+
+// A panic in a function that is an option ends neither the process nor the call.
+func TestPanicInAnOption(t *testing.T) {
+	var mu sync.Mutex
+	var said strings.Builder
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		said.WriteString(err.Error() + "\n")
+	}))
+	t.Cleanup(func() { otel.SetErrorHandler(otel.ErrorHandlerFunc(func(error) {})) })
+	reported := func() string {
+		mu.Lock()
+		defer mu.Unlock()
+		defer said.Reset()
+		return said.String()
+	}
+	everywhere(t, func(t *testing.T, kind interceptors.Kind, side interceptors.Side) {
+		h := start(t, &stub{}, func(h *harness) {
+			for _, o := range []interceptors.Option{
+				interceptors.WithFilter(func(*interceptors.Call) bool { panic("the filter's") }),
+				interceptors.WithAttributes(func(context.Context, *interceptors.Call) []attribute.KeyValue { panic("the attributes'") }),
+				interceptors.WithAttributes(func(context.Context, *interceptors.Call) []attribute.KeyValue {
+					return []attribute.KeyValue{attribute.Bool("after", true)}
+				}),
+			} {
+				if side == interceptors.ServerSide {
+					h.servers = append(h.servers, o)
+				} else {
+					h.clients = append(h.clients, o)
+				}
+			}
+		})
+		if err := h.call(h.ctx(), kind); err != nil {
+			t.Fatal(err)
+		}
+		spanKind := map[interceptors.Side]trace.SpanKind{interceptors.ServerSide: trace.SpanKindServer, interceptors.ClientSide: trace.SpanKindClient}[side]
+		if got := attrs(h.span(spanKind).Attributes()); got["after"] != true || got["rpc.response.status_code"] != "OK" {
+			t.Errorf("attributes of the span: %v", got)
+		}
+		got := reported()
+		for _, want := range []string{"WithFilter: the function panicked for /grpc.testing.TestService/", "the filter's", "WithAttributes: the function panicked for /grpc.testing.TestService/", "the attributes'"} {
+			if !strings.Contains(got, want) {
+				t.Errorf("reported %q, want %q in it", got, want)
+			}
+		}
+	})
 }
 
 func TestWithout(t *testing.T) {

@@ -136,7 +136,8 @@ func WithoutLogging() Option { return option(func(c *config) { c.withoutLogging 
 // WithFilter observes only the calls that m matches: for others there is no
 // span, no metric and no access log, while request id, errors, panics and
 // interceptors work as ever. Without it, or with nil, health checks, reflection
-// and channelz are not observed; Methods("*") observes everything.
+// and channelz are not observed; Methods("*") observes everything. If m panics,
+// that is reported to [otel.Handle] and the call is observed.
 func WithFilter(m Matcher) Option {
 	return option(func(c *config) { c.observe = m })
 }
@@ -151,7 +152,8 @@ func WithErrorConverter(converter *errors.Converter) Option {
 // observed call. f runs once, at the end of the call, with the innermost
 // context that the interceptors made; it may run on any goroutine. Values do
 // not become metric attributes, so they need not be few. On a client with
-// [WithOTelGRPC] it also runs at the end of each attempt. A nil f is skipped.
+// [WithOTelGRPC] it also runs at the end of each attempt. If it panics, that is
+// reported to [otel.Handle] and the call goes on. A nil f is skipped.
 func WithAttributes(f func(ctx context.Context, call *Call) []attribute.KeyValue) Option {
 	return option(func(c *config) {
 		if f != nil {

@@ -48,7 +48,7 @@ func (e *engine) otelgrpcHandler() stats.Handler {
 		otelgrpc.WithMeterProvider(e.meterProvider),
 		otelgrpc.WithPropagators(p),
 		otelgrpc.WithFilter(func(info *stats.RPCTagInfo) bool {
-			return e.observe(&Call{FullMethod: info.FullMethodName, Side: e.side})
+			return e.observes(&Call{FullMethod: info.FullMethodName, Side: e.side})
 		}),
 	}
 	if e.withoutTracing {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 
+	"go.opentelemetry.io/otel"
 	"google.golang.org/grpc/status"
 
 	"github.com/rpcscope/rpcscope/errors"
@@ -49,6 +50,14 @@ func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.value) }
 func (e *panicError) Unwrap() error {
 	err, _ := e.value.(error)
 	return err
+}
+
+// survive is deferred around functions that are options. They run where nobody
+// else would recover: a panic would end the process.
+func survive(option string, call *Call) {
+	if v := recover(); v != nil {
+		otel.Handle(fmt.Errorf("interceptors: %s: the function panicked for %s: %v", option, call.FullMethod, v))
+	}
 }
 
 // hookError keeps the first error with which a hook refused a message; the two

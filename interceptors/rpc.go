@@ -97,7 +97,7 @@ func rpcFromContext(ctx context.Context, side Side) *rpc {
 // begin observes the call from here on: r.Context, r.call and r.call.m are set.
 func (r *rpc) begin() {
 	r.call.ctx = r.Context
-	if r.observed = r.engine().observe(&r.call); !r.observed {
+	if r.observed = r.engine().observes(&r.call); !r.observed {
 		return
 	}
 	if r.engine().tracer != nil {
@@ -204,9 +204,20 @@ func (r *rpc) attributes(attrs []attribute.KeyValue, code codes.Code, err error)
 	_, own := r.engine().propagators()
 	attrs = own.AppendAttributes(r.call.ctx, attrs)
 	for _, f := range r.engine().attributes {
-		attrs = append(attrs, f(r.call.ctx, &r.call)...)
+		attrs = append(attrs, r.attributesOf(f)...)
 	}
 	return attrs
+}
+
+func (r *rpc) attributesOf(f func(context.Context, *Call) []attribute.KeyValue) []attribute.KeyValue {
+	defer survive("WithAttributes", &r.call)
+	return f(r.call.ctx, &r.call)
+}
+
+func (e *engine) observes(call *Call) (observed bool) {
+	defer survive("WithFilter", call)
+	observed = true // also when the matcher panics
+	return e.observe(call)
 }
 
 func (r *rpc) countFailure(ctx context.Context, ended *outcome, err error) {
