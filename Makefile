@@ -74,7 +74,7 @@ e2e: ## Run the end-to-end tests, the demo's among them
 
 .PHONY: bench
 bench: ## Measure what calls cost beside the peers, and write README's tables and benchmarks/RESULTS.md
-	@echo "==> benchmarks: 19 scenarios, 7 contenders (about 10 minutes on two cores; compare only what an idle machine wrote)"
+	@echo "==> benchmarks: 19 scenarios, 7 contenders (about 6 minutes on two cores; compare only what an idle machine wrote)"
 	@cd benchmarks && $(GO) run . -write
 
 .PHONY: lint
