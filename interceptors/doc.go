@@ -66,7 +66,9 @@
 // as well, exception, with type, text and the stack of where the error was made;
 // OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN=logs moves it to the log record, and
 // logs/dup puts it in both. Neither ids nor strings that a peer
-// chose are ever attributes of a metric: unknown methods are _OTHER, and errors
+// chose are ever attributes of a metric: unknown methods are _OTHER, a tenant
+// is tenant.id of durations and errors only where the propagator's
+// [github.com/rpcscope/rpcscope/propagation.WithMetricTenants] names it, and errors
 // are counted in rpcscope.server.errors and rpcscope.client.errors by a bounded
 // number of reasons.
 //

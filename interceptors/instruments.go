@@ -86,6 +86,7 @@ type method struct {
 // outcome is what the calls of a method that end with the same code share.
 type outcome struct {
 	span   []attribute.KeyValue
+	point  []attribute.KeyValue // of the duration
 	record []metric.RecordOption
 	log    slog.Handler // has the attributes that are the same for all of them
 }
@@ -119,6 +120,7 @@ func (m *method) outcome(code codes.Code) *outcome {
 		o.span = append(o.span, kind)
 		point = append(point, kind)
 	}
+	o.point = point
 	o.record = []metric.RecordOption{metric.WithAttributeSet(attribute.NewSet(point...))}
 	slot.Store(o)
 	return o

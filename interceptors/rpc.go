@@ -3,6 +3,7 @@ package interceptors
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -161,10 +162,14 @@ func (r *rpc) end(code codes.Code, message string, err error) {
 	if logging {
 		r.log(ended.log, code, elapsed, err, extra)
 	}
-	r.engine().duration.Record(ctx, elapsed.Seconds(), ended.record...)
+	record, tenant := ended.record, r.tenant()
+	if tenant != nil {
+		record = []metric.RecordOption{metric.WithAttributeSet(attribute.NewSet(slices.Concat(ended.point, tenant)...))}
+	}
+	r.engine().duration.Record(ctx, elapsed.Seconds(), record...)
 	r.countMessages(ctx)
 	if code != codes.OK {
-		r.countFailure(ctx, ended, err)
+		r.countFailure(ctx, ended, err, tenant)
 	}
 	r.engine().active.Add(context.Background(), -1, r.call.m.add...)
 	if span != nil && !r.engine().otelgrpc {
@@ -214,13 +219,27 @@ func (r *rpc) attributesOf(f func(context.Context, *Call) []attribute.KeyValue) 
 	return f(r.call.ctx, &r.call)
 }
 
-func (e *engine) observes(call *Call) (observed bool) {
-	defer survive("WithFilter", call)
-	observed = true // also when the matcher panics
-	return e.observe(call)
+func (e *engine) observes(call *Call) bool {
+	refused := false // also when the matcher panics
+	func() {
+		defer survive("WithFilter", call)
+		refused = !e.observe(call)
+	}()
+	return !refused
 }
 
-func (r *rpc) countFailure(ctx context.Context, ended *outcome, err error) {
+// tenant is the tenant.id of the call's points, for a propagator that is told
+// which tenants metrics may name; else nil (rule 23).
+func (r *rpc) tenant() []attribute.KeyValue {
+	_, own := r.engine().propagators()
+	id, _ := propagation.IdentityFromContext(r.call.ctx)
+	if kv, ok := own.MetricTenant(id); ok {
+		return []attribute.KeyValue{kv}
+	}
+	return nil
+}
+
+func (r *rpc) countFailure(ctx context.Context, ended *outcome, err error, tenant []attribute.KeyValue) {
 	if !r.engine().failures.Enabled(ctx) {
 		return
 	}
@@ -229,5 +248,6 @@ func (r *rpc) countFailure(ctx context.Context, ended *outcome, err error) {
 	if domain != "" || reason != "" {
 		attrs = append(attrs, errorDomainKey.String(domain), errorReasonKey.String(reason))
 	}
+	attrs = append(attrs, tenant...)
 	r.engine().failures.Add(ctx, 1, metric.WithAttributeSet(attribute.NewSet(attrs...)))
 }
