@@ -244,7 +244,9 @@ func (n *node) serve(work func(context.Context) error) string {
 	go func() { served <- server.Serve(listener) }()
 	n.t.Cleanup(func() {
 		server.Stop()
-		<-served
+		if err := <-served; err != nil {
+			n.t.Error(err)
+		}
 	})
 	return listener.Addr().String()
 }
@@ -307,7 +309,7 @@ func (n *node) ended(want int) []sdktrace.ReadOnlySpan {
 func attributes(s sdktrace.ReadOnlySpan) map[string]string {
 	m := make(map[string]string)
 	for _, kv := range s.Attributes() {
-		m[string(kv.Key)] = kv.Value.Emit()
+		m[string(kv.Key)] = kv.Value.String()
 	}
 	return m
 }
