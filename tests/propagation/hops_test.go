@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -14,12 +13,10 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"go.opentelemetry.io/contrib/processors/baggagecopy"
-	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
@@ -29,6 +26,8 @@ import (
 	"github.com/rpcscope/rpcscope/errors"
 	"github.com/rpcscope/rpcscope/interceptors"
 	"github.com/rpcscope/rpcscope/propagation"
+	"github.com/rpcscope/rpcscope/telemetry"
+	"github.com/rpcscope/rpcscope/telemetry/telemetrytest"
 )
 
 // Rules 19, 20, 21 and 23 through the whole suite: a web page calls A, which
@@ -39,10 +38,8 @@ func TestThreeHops(t *testing.T) {
 	hash := propagation.WithUserHash(bytes.Repeat([]byte("k"), 32))
 	for kind, call := range calls {
 		t.Run(kind.String(), func(t *testing.T) {
-			web := newNode(t, propagation.New())
-			a := newNode(t, propagation.New(mesh, hash))
-			b := newNode(t, propagation.New(mesh, hash))
-			party := newNode(t, propagation.New(propagation.WithTrust(propagation.TrustAll)))
+			web, a, b := newNode(t), newNode(t, mesh, hash), newNode(t, mesh, hash)
+			party := newNode(t, propagation.WithTrust(propagation.TrustAll))
 
 			var attempts atomic.Int64
 			toB := a.dial(b.serve(func(context.Context) error {
@@ -52,14 +49,14 @@ func TestThreeHops(t *testing.T) {
 				return nil
 			}), grpc.WithDefaultServiceConfig(`{"methodConfig": [{"name": [{}], "retryPolicy": {"maxAttempts": 3,
 				"initialBackoff": "0.001s", "maxBackoff": "0.001s", "backoffMultiplier": 1, "retryableStatusCodes": ["UNAVAILABLE"]}}]}`))
-			toParty := a.dialExternal(party.serve(func(context.Context) error { return nil }))
+			toParty := a.connect(party.serve(func(context.Context) error { return nil }), a.DialOptions(interceptors.External()))
 			toA := web.dial(a.serve(func(ctx context.Context) error {
 				if err := call(ctx, toB); err != nil {
 					return err
 				}
 				return call(ctx, toParty)
 			}))
-			page := httptest.NewServer(web.propagator.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			page := httptest.NewServer(web.propagator().Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				ctx := propagation.ContextWithIdentity(r.Context(), propagation.Identity{UserID: "alice", TenantID: "acme", SessionID: "s-1"})
 				if err := call(ctx, toA); err != nil {
 					http.Error(w, err.Error(), http.StatusBadGateway)
@@ -86,8 +83,13 @@ func TestThreeHops(t *testing.T) {
 				spans int
 				user  string // whose hash is on the servers' spans
 			}{{web, 1, ""}, {a, 3, a.hash("alice")}, {b, 3, b.hash("alice")}, {party, 1, ""}} {
-				spans := want.n.ended(want.spans)
+				var recorded strings.Builder
+				spans := want.n.Spans().All()
+				if len(spans) != want.spans {
+					t.Errorf("%d spans ended, want %d: %v", len(spans), want.spans, spans)
+				}
 				for _, s := range spans {
+					fmt.Fprint(&recorded, tracetest.SpanStubFromReadOnlySpan(s.ReadOnlySpan))
 					if s.SpanContext().TraceID().String() != parent[3:35] {
 						t.Errorf("span %s is in trace %s, want the visitor's", s.Name(), s.SpanContext().TraceID())
 					}
@@ -99,10 +101,16 @@ func TestThreeHops(t *testing.T) {
 						t.Errorf("span %s has user.hash %q, want %q", s.Name(), got["user.hash"], want.user)
 					}
 				}
-				recorded := fmt.Sprint(tracetest.SpanStubsFromReadOnlySpans(spans)) + want.n.logs.String()
+				records := want.n.Logs().All()
+				if len(records) != want.spans { // one of each call and side
+					t.Errorf("%d log records, want %d", len(records), want.spans)
+				}
+				for _, r := range records {
+					fmt.Fprintln(&recorded, r.Body(), r.Attributes())
+				}
 				for _, secret := range []string{"mallory", "evil", "s-1", "alice"} {
-					if strings.Contains(recorded, secret) {
-						t.Errorf("spans or log hold %q: %s", secret, recorded)
+					if strings.Contains(recorded.String(), secret) {
+						t.Errorf("spans or log hold %q: %s", secret, recorded.String())
 					}
 				}
 			}
@@ -188,36 +196,28 @@ type arrival struct {
 	Header    string // x-request-id, as on the wire
 }
 
-// node is a service: what it serves, what it calls and what it records.
+// node is a service: what it records, and what it was told.
 type node struct {
-	t          *testing.T
-	propagator *propagation.Propagator
-	spans      *tracetest.SpanRecorder
-	tracer     *sdktrace.TracerProvider
-	logs       *syncBuffer
+	*telemetrytest.Recorder
+	t *testing.T
 
 	mu  sync.Mutex
 	got []arrival
 }
 
-func newNode(t *testing.T, p *propagation.Propagator) *node {
-	n := &node{t: t, propagator: p, spans: tracetest.NewSpanRecorder(), logs: &syncBuffer{}}
-	n.tracer = sdktrace.NewTracerProvider(
-		sdktrace.WithSpanProcessor(baggagecopy.NewSpanProcessor(baggagecopy.AllowAllMembers)), sdktrace.WithSpanProcessor(n.spans))
-	return n
+func newNode(t *testing.T, p ...propagation.Option) *node {
+	return &node{t: t, Recorder: telemetrytest.New(t, telemetry.WithPropagation(p...),
+		telemetry.WithSpanProcessor(baggagecopy.NewSpanProcessor(baggagecopy.AllowAllMembers)))}
 }
 
-func (n *node) options() []interceptors.Option {
-	return []interceptors.Option{
-		interceptors.WithPropagator(n.propagator), interceptors.WithTracerProvider(n.tracer), interceptors.WithoutMetrics(),
-		interceptors.WithLogger(slog.New(slog.NewJSONHandler(n.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))),
-	}
+func (n *node) propagator() *propagation.Propagator {
+	return n.Telemetry().Propagator().(*propagation.Propagator)
 }
 
 // serve runs a server whose calls do work, and returns its address.
 func (n *node) serve(work func(context.Context) error) string {
 	n.t.Helper()
-	options := []interceptors.ServerOption{interceptors.Interceptor(func(ctx context.Context, call *interceptors.Call, next interceptors.Next) error {
+	options := n.ServerOptions(interceptors.Interceptor(func(ctx context.Context, call *interceptors.Call, next interceptors.Next) error {
 		id, _ := propagation.IdentityFromContext(ctx)
 		if id.Verified() {
 			n.t.Errorf("the identity at %s is verified", call.FullMethod)
@@ -230,15 +230,12 @@ func (n *node) serve(work func(context.Context) error) string {
 			return err
 		}
 		return next(ctx)
-	})}
-	for _, o := range n.options() {
-		options = append(options, o)
-	}
+	}))
 	listener, err := (&net.ListenConfig{}).Listen(n.t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	server := grpc.NewServer(interceptors.ServerOptions(options...)...)
+	server := grpc.NewServer(options...)
 	testpb.RegisterTestServiceServer(server, service{})
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
@@ -252,20 +249,13 @@ func (n *node) serve(work func(context.Context) error) string {
 }
 
 func (n *node) dial(addr string, more ...grpc.DialOption) testpb.TestServiceClient {
-	return n.connect(addr, nil, more...)
-}
-
-func (n *node) dialExternal(addr string) testpb.TestServiceClient {
-	return n.connect(addr, []interceptors.ClientOption{interceptors.External()})
-}
-
-func (n *node) connect(addr string, options []interceptors.ClientOption, more ...grpc.DialOption) testpb.TestServiceClient {
 	n.t.Helper()
-	for _, o := range n.options() {
-		options = append(options, o)
-	}
-	more = append(append(more, interceptors.DialOptions(options...)...), grpc.WithTransportCredentials(insecure.NewCredentials()))
-	conn, err := grpc.NewClient(addr, more...)
+	return n.connect(addr, append(n.DialOptions(), more...))
+}
+
+func (n *node) connect(addr string, options []grpc.DialOption) testpb.TestServiceClient {
+	n.t.Helper()
+	conn, err := grpc.NewClient(addr, append(options, grpc.WithTransportCredentials(insecure.NewCredentials()))...)
 	if err != nil {
 		n.t.Fatal(err)
 	}
@@ -282,7 +272,7 @@ func (n *node) arrivals() []arrival {
 // hash is what n calls a user in its spans.
 func (n *node) hash(user string) string {
 	ctx := propagation.ContextWithIdentity(context.Background(), propagation.Identity{UserID: user})
-	for _, kv := range n.propagator.AppendAttributes(ctx, nil) {
+	for _, kv := range n.propagator().AppendAttributes(ctx, nil) {
 		if kv.Key == "user.hash" {
 			return kv.Value.AsString()
 		}
@@ -291,44 +281,12 @@ func (n *node) hash(user string) string {
 	return ""
 }
 
-// ended waits for the spans of n to end.
-func (n *node) ended(want int) []sdktrace.ReadOnlySpan {
-	n.t.Helper()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(10 * time.Second); len(n.spans.Ended()) < want && time.Now().Before(deadline); {
-		<-tick.C
-	}
-	if spans := n.spans.Ended(); len(spans) == want && len(n.spans.Started()) == want {
-		return spans
-	}
-	n.t.Fatalf("%d spans began and %d ended, want %d", len(n.spans.Started()), len(n.spans.Ended()), want)
-	return nil
-}
-
-func attributes(s sdktrace.ReadOnlySpan) map[string]string {
+func attributes(s telemetrytest.Span) map[string]string {
 	m := make(map[string]string)
 	for _, kv := range s.Attributes() {
 		m[string(kv.Key)] = kv.Value.String()
 	}
 	return m
-}
-
-type syncBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }
 
 type service struct {
