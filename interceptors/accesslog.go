@@ -31,8 +31,8 @@ func (r *rpc) logs(code codes.Code) bool {
 	return r.panicked || wanted && r.engine().logger.Enabled(r.call.ctx, levelOf(r.call.Side, code))
 }
 
-// logHandler is the logger's for the calls of the method that end with code: what all of
-// them have in common is rendered here, once.
+// logHandler is the logger's for the calls of the method that end with code:
+// what all of them have in common is rendered here, once.
 func (m *method) logHandler(code codes.Code) slog.Handler {
 	common := []slog.Attr{
 		slog.String(string(semconv.RPCMethodKey), m.name),

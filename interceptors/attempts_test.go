@@ -192,12 +192,8 @@ func TestRule7Retries(t *testing.T) {
 						t.Errorf("spans (-want +got):\n%s", diff)
 					}
 
-					if diff := cmp.Diff(map[string]int64{"OK": 1}, h.counts("rpc.client.call.duration", "rpc.response.status_code")); diff != "" {
-						t.Errorf("calls by code (-want +got):\n%s", diff)
-					}
-					if diff := cmp.Diff(map[string]int64{"OK": 1, "UNAVAILABLE": 2}, h.counts("rpc.server.call.duration", "rpc.response.status_code")); diff != "" {
-						t.Errorf("calls by code on the server (-want +got):\n%s", diff)
-					}
+					h.counted("rpc.client.call.duration", "rpc.response.status_code", map[string]int64{"OK": 1})
+					h.counted("rpc.server.call.duration", "rpc.response.status_code", map[string]int64{"OK": 1, "UNAVAILABLE": 2})
 					var wantReasons, wantCodes map[string]int64
 					if followed {
 						wantReasons, wantCodes = map[string]int64{"initial": 1, "retry": 2}, map[string]int64{"OK": 1, "UNAVAILABLE": 2}
@@ -244,12 +240,8 @@ func TestRule7LastAttemptDecides(t *testing.T) {
 			if got := attrs(call.Attributes())["rpc.response.status_code"]; got != "UNAVAILABLE" || call.Status().Code != otelcodes.Error {
 				t.Errorf("the call's span: %v, %v; want UNAVAILABLE and Error", got, call.Status())
 			}
-			if diff := cmp.Diff(map[string]int64{"initial": 1, "retry": 3}, h.counts("rpcscope.client.attempts", "rpcscope.attempt")); diff != "" {
-				t.Errorf("attempts by reason (-want +got):\n%s", diff)
-			}
-			if diff := cmp.Diff(map[string]int64{"UNAVAILABLE": 1}, h.counts("rpc.client.call.duration", "rpc.response.status_code")); diff != "" {
-				t.Errorf("calls by code (-want +got):\n%s", diff)
-			}
+			h.counted("rpcscope.client.attempts", "rpcscope.attempt", map[string]int64{"initial": 1, "retry": 3})
+			h.counted("rpc.client.call.duration", "rpc.response.status_code", map[string]int64{"UNAVAILABLE": 1})
 		})
 	}
 }
@@ -347,9 +339,7 @@ func TestRule2RetriesExhaustedWhileSending(t *testing.T) {
 			if got := attrs(h.span(trace.SpanKindClient).Attributes())["rpc.response.status_code"]; got != want {
 				t.Errorf("client span: %v, want %v as the caller got", got, want)
 			}
-			if diff := cmp.Diff(map[string]int64{want: 1}, h.counts("rpc.client.call.duration", "rpc.response.status_code")); diff != "" {
-				t.Errorf("calls by code (-want +got):\n%s", diff)
-			}
+			h.counted("rpc.client.call.duration", "rpc.response.status_code", map[string]int64{want: 1})
 			if got := clientRecords(t, h); len(got) != 1 || got[0]["rpc.response.status_code"] != want {
 				t.Errorf("the client logged %v, want one record with %s", got, want)
 			}
@@ -389,12 +379,8 @@ func TestAttemptsOfAnInterceptor(t *testing.T) {
 			if diff := cmp.Diff([]tree{call}, trees(h.ended(7), "previous-rpc-attempts", "transparent-retry", "rpc.response.status_code")); diff != "" {
 				t.Errorf("spans (-want +got):\n%s", diff)
 			}
-			if diff := cmp.Diff(map[string]int64{"initial": 1, "retry": 2}, h.counts("rpcscope.client.attempts", "rpcscope.attempt")); diff != "" {
-				t.Errorf("attempts by reason (-want +got):\n%s", diff)
-			}
-			if diff := cmp.Diff(map[string]int64{"OK": 1}, h.counts("rpc.client.call.duration", "rpc.response.status_code")); diff != "" {
-				t.Errorf("calls by code (-want +got):\n%s", diff)
-			}
+			h.counted("rpcscope.client.attempts", "rpcscope.attempt", map[string]int64{"initial": 1, "retry": 2})
+			h.counted("rpc.client.call.duration", "rpc.response.status_code", map[string]int64{"OK": 1})
 		})
 	}
 }
@@ -419,9 +405,7 @@ func TestAttemptsWithoutTracing(t *testing.T) {
 					t.Errorf("a server span has parent %v, want the caller's %v", s.Parent().SpanID(), caller.SpanContext().SpanID())
 				}
 			}
-			if diff := cmp.Diff(map[string]int64{"initial": 1, "retry": 2}, h.counts("rpcscope.client.attempts", "rpcscope.attempt")); diff != "" {
-				t.Errorf("attempts by reason (-want +got):\n%s", diff)
-			}
+			h.counted("rpcscope.client.attempts", "rpcscope.attempt", map[string]int64{"initial": 1, "retry": 2})
 		})
 	}
 }
@@ -496,12 +480,8 @@ func TestAttemptsAtTheSameTime(t *testing.T) {
 	}
 	h.idle()
 	h.ended(5)
-	if diff := cmp.Diff(map[string]int64{"OK": 2}, h.counts("rpcscope.client.attempts", "rpc.response.status_code")); diff != "" {
-		t.Errorf("attempts by code (-want +got):\n%s", diff)
-	}
-	if diff := cmp.Diff(map[string]int64{"OK": 1}, h.counts("rpc.client.call.duration", "rpc.response.status_code")); diff != "" {
-		t.Errorf("calls by code (-want +got):\n%s", diff)
-	}
+	h.counted("rpcscope.client.attempts", "rpc.response.status_code", map[string]int64{"OK": 2})
+	h.counted("rpc.client.call.duration", "rpc.response.status_code", map[string]int64{"OK": 1})
 }
 
 // An attempt lasts until gRPC ended it, also where how it ended is known later.
@@ -540,12 +520,7 @@ func TestRule7TransparentRetry(t *testing.T) {
 			goingAway := newGoingAway()
 			h := start(t, &stub{}, func(h *harness) {
 				h.clients = append(h.clients, interceptors.WithAttempts())
-				h.dial = append(h.dial, grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
-					if goingAway.used.CompareAndSwap(false, true) {
-						return goingAway.DialContext(ctx)
-					}
-					return h.listen.DialContext(ctx)
-				}))
+				h.dial = append(h.dial, goingAway.first(h))
 			})
 			goingAway.serve(t)
 			if err := h.call(h.ctx(), kind); err != nil {
@@ -563,12 +538,8 @@ func TestRule7TransparentRetry(t *testing.T) {
 			if diff := cmp.Diff(want, trees(h.ended(4), "previous-rpc-attempts", "transparent-retry", "rpc.response.status_code")); diff != "" {
 				t.Errorf("spans (-want +got):\n%s", diff)
 			}
-			if diff := cmp.Diff(map[string]int64{"initial": 1, "transparent_retry": 1}, h.counts("rpcscope.client.attempts", "rpcscope.attempt")); diff != "" {
-				t.Errorf("attempts by reason (-want +got):\n%s", diff)
-			}
-			if diff := cmp.Diff(map[string]int64{"OK": 1}, h.counts("rpc.client.call.duration", "rpc.response.status_code")); diff != "" {
-				t.Errorf("calls by code (-want +got):\n%s", diff)
-			}
+			h.counted("rpcscope.client.attempts", "rpcscope.attempt", map[string]int64{"initial": 1, "transparent_retry": 1})
+			h.counted("rpc.client.call.duration", "rpc.response.status_code", map[string]int64{"OK": 1})
 		})
 	}
 }
@@ -578,12 +549,7 @@ func TestRule7TransparentRetryWhileSending(t *testing.T) {
 	goingAway := newGoingAway()
 	h := start(t, &stub{bidi: func(testpb.TestService_FullDuplexCallServer) error { return nil }}, func(h *harness) {
 		h.clients = append(h.clients, interceptors.WithAttempts())
-		h.dial = append(h.dial, grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
-			if goingAway.used.CompareAndSwap(false, true) {
-				return goingAway.DialContext(ctx)
-			}
-			return h.listen.DialContext(ctx)
-		}))
+		h.dial = append(h.dial, goingAway.first(h))
 	})
 	goingAway.serve(t)
 	cs, err := h.client.FullDuplexCall(h.ctx())
@@ -599,9 +565,7 @@ func TestRule7TransparentRetryWhileSending(t *testing.T) {
 		"rpcscope.attempt":         {"initial": 1, "transparent_retry": 1},
 		"rpc.response.status_code": {"UNAVAILABLE": 1, "OK": 1},
 	} {
-		if diff := cmp.Diff(want, h.counts("rpcscope.client.attempts", key)); diff != "" {
-			t.Errorf("attempts by %s (-want +got):\n%s", key, diff)
-		}
+		h.counted("rpcscope.client.attempts", key, want)
 	}
 }
 
@@ -613,6 +577,16 @@ type goingAway struct {
 }
 
 func newGoingAway() *goingAway { return &goingAway{Listener: bufconn.Listen(1 << 16)} }
+
+// first has a client of h connect to g, and to the server the next time.
+func (g *goingAway) first(h *harness) grpc.DialOption {
+	return grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+		if g.used.CompareAndSwap(false, true) {
+			return g.DialContext(ctx)
+		}
+		return h.listen.DialContext(ctx)
+	})
+}
 
 func (g *goingAway) serve(t *testing.T) {
 	done := make(chan struct{})

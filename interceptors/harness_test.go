@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"go.opentelemetry.io/otel/attribute"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
@@ -288,6 +289,14 @@ func (h *harness) counts(name string, key attribute.Key) map[string]int64 {
 	h.t.Helper()
 	h.idle()
 	return h.tally(name, key)
+}
+
+// counted fails the test unless counts returns want.
+func (h *harness) counted(name string, key attribute.Key, want map[string]int64) {
+	h.t.Helper()
+	if diff := cmp.Diff(want, h.counts(name, key)); diff != "" {
+		h.t.Errorf("%s by %s (-want +got):\n%s", name, key, diff)
+	}
 }
 
 func (h *harness) tally(name string, key attribute.Key) map[string]int64 {
