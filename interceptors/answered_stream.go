@@ -24,10 +24,14 @@ func (s *answeredStream) RecvMsg(m any) error { return s.note(s.ServerStream.Rec
 // note keeps the first error that was a status.
 func (s *answeredStream) note(err error) error {
 	if err != nil && err != io.EOF {
-		answer := err
-		s.answer.CompareAndSwap(nil, &answer)
+		s.endWith(err)
 	}
 	return err
+}
+
+// endWith says whether err is the first one.
+func (s *answeredStream) endWith(err error) bool {
+	return s.answer.CompareAndSwap(nil, &err)
 }
 
 // outcome is how the call ended when the handler returned err. Where that says

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 )
@@ -111,6 +112,8 @@ type added struct {
 	options []scoped[grpc.CallOption]
 	send    []scoped[func(any) error]
 	receive []scoped[func(any) error]
+
+	attributes []attribute.KeyValue
 }
 
 func (c *Call) add() *added {
@@ -265,6 +268,15 @@ func (c *Call) AddCallOptions(opts ...grpc.CallOption) {
 			a.options = append(a.options, scoped[grpc.CallOption]{c.depth, o})
 		}
 	}
+}
+
+// AddAttributes adds attrs to the call's span and to its record in the access
+// log, at the call's end, and never to a metric. Of several with the same key
+// the last one counts. Use it before the interceptor returns; it has no effect
+// on a call that is not observed, see [WithFilter].
+func (c *Call) AddAttributes(attrs ...attribute.KeyValue) {
+	a := c.add()
+	a.attributes = append(a.attributes, attrs...)
 }
 
 // OnSend registers f to be called with every message this side is about to

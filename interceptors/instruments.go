@@ -36,6 +36,7 @@ type instruments struct {
 	failures metric.Int64Counter
 	panics   metric.Int64Counter
 
+	rejected  metric.Int64Counter // servers only
 	attempted metric.Int64Counter // with WithAttempts
 	messages  *messageInstruments // nil without WithMessageMetrics
 }
@@ -59,7 +60,11 @@ func newInstruments(meter metric.Meter, side Side, c *config) (instruments, erro
 	panics, err4 := meter.Int64Counter("rpcscope."+side.String()+".panics",
 		metric.WithDescription("Panics of handlers and interceptors."), metric.WithUnit("{panic}"))
 	i := instruments{duration: duration, active: active, failures: failures, panics: panics}
-	var err5, err6 error
+	var err5, err6, err7 error
+	if side == ServerSide {
+		i.rejected, err7 = meter.Int64Counter("rpcscope.server.rejected",
+			metric.WithDescription("Calls that an interceptor refused: by reason."), metric.WithUnit("{call}"))
+	}
 	if c.attempts {
 		i.attempted, err5 = meter.Int64Counter("rpcscope."+side.String()+".attempts",
 			metric.WithDescription("Attempts that gRPC made of calls."), metric.WithUnit("{attempt}"))
@@ -67,7 +72,7 @@ func newInstruments(meter metric.Meter, side Side, c *config) (instruments, erro
 	if c.messageMetrics {
 		i.messages, err6 = newMessageInstruments(meter, side)
 	}
-	return i, errors.Join(err1, err2, err3, err4, err5, err6)
+	return i, errors.Join(err1, err2, err3, err4, err5, err6, err7)
 }
 
 // method is all that is the same for every call of a method, made once.

@@ -25,20 +25,25 @@ func (r *rpc) recovered(value any) error {
 	return errors.Internal(&panicError{value})
 }
 
-// convert makes the status of what a call failed with. A mapper's panic, or one
-// of the error's own methods, as where it is a nil pointer of its type, is the
-// end of the call and not of the process (rule 10).
-func (r *rpc) convert(ctx context.Context, err error) (st *status.Status) {
+// convert makes the status of what a call failed with.
+func (r *rpc) convert(ctx context.Context, err error) *status.Status {
+	failure, st, panicked := r.engine().convert(ctx, err)
+	r.failure, r.panicked = failure, r.panicked || panicked
+	return st
+}
+
+// convert returns what err is classified as and its status. A mapper's panic, or
+// one of the error's own methods, as where it is a nil pointer of its type, is
+// the end of the call and not of the process (rule 10).
+func (e *engine) convert(ctx context.Context, err error) (failure error, st *status.Status, panicked bool) {
 	defer func() {
 		if value := recover(); value != nil {
-			r.panicked = true
-			failure := errors.Internal(fmt.Errorf("interceptors: converting %T: %w", err, &panicError{value}))
-			r.failure, st = failure, failure.GRPCStatus()
+			internal := errors.Internal(fmt.Errorf("interceptors: converting %T: %w", err, &panicError{value}))
+			failure, st, panicked = internal, internal.GRPCStatus(), true
 		}
 	}()
-	failure := r.engine().converter.Convert(ctx, err)
-	r.failure = failure
-	return r.engine().converter.Status(ctx, failure)
+	failure = e.converter.Convert(ctx, err)
+	return failure, e.converter.Status(ctx, failure), false
 }
 
 // panicError is the cause of the Internal error that a panic becomes.

@@ -208,6 +208,9 @@ func (r *rpc) attributes(attrs []attribute.KeyValue, code codes.Code, err error)
 	}
 	_, own := r.engine().propagators()
 	attrs = own.AppendAttributes(r.call.ctx, attrs)
+	if a := r.call.added; a != nil {
+		attrs = append(attrs, a.attributes...)
+	}
 	for _, f := range r.engine().attributes {
 		attrs = append(attrs, r.attributesOf(f)...)
 	}

@@ -253,11 +253,11 @@ func (s *server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerIn
 	} else {
 		var last *serverStream
 		err = walk(ctx, s.chain, &r.call, func(ctx context.Context) error {
-			if last != nil && r.call.Sent()+r.call.Received() > 0 {
-				return last.err // a message that went by cannot be had again
+			if last != nil && (r.call.Sent()+r.call.Received() > 0 || answered.answer.Load() != nil) {
+				return last.err // a message that went by cannot be had again, nor can a status
 			}
 			wrapped := &serverStream{ServerStream: answered, ctx: ctx, call: &r.call}
-			wrapped.err = answered.outcome(handler(srv, wrapped))
+			wrapped.err = answered.outcome(s.handle(ctx, r, srv, wrapped, answered, handler))
 			if wrapped.err == nil {
 				// What a hook refused ends the call even when the handler did not care.
 				wrapped.err = wrapped.hook.get()
@@ -268,6 +268,11 @@ func (s *server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerIn
 	}
 	returned = true
 	return err
+}
+
+func (s *server) handle(ctx context.Context, r *rpc, srv any, ss grpc.ServerStream, answered *answeredStream, handler grpc.StreamHandler) error {
+	defer s.obey(ctx, r, answered)()
+	return handler(srv, ss)
 }
 
 // reply makes the status that the caller gets of err, and tells the caller the
