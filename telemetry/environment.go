@@ -17,6 +17,10 @@ type environment struct {
 	lookup   func(string) (string, bool)
 	warnings []error
 	settings []Setting
+
+	file   *ConfigFile  // nil unless a configuration file is used; see configfile.go
+	origin Variables    // where the file says what lookup finds
+	parent *environment // of an exporter's own settings: the file's
 }
 
 // get returns the trimmed value of the first of names that is set to more than
@@ -34,6 +38,11 @@ func (e *environment) get(names ...string) (value, name string) {
 
 // warn records a wrong value, once however many signals share it.
 func (e *environment) warn(signal, source, value, reason, fallback string) {
+	source = e.at(source)
+	if e.parent != nil {
+		e.parent.warn(signal, source, value, reason, fallback)
+		return
+	}
 	w := ConfigError{Signal: signal, Source: source, Value: value, Reason: reason, Fallback: fallback}
 	for _, have := range e.warnings {
 		if errors.Is(have, w) {
@@ -45,7 +54,7 @@ func (e *environment) warn(signal, source, value, reason, fallback string) {
 
 // set records an effective setting for [Telemetry.Config].
 func (e *environment) set(name, value, source string) {
-	e.settings = append(e.settings, Setting{Name: name, Value: value, Source: source})
+	e.settings = append(e.settings, Setting{Name: name, Value: value, Source: e.at(source)})
 }
 
 // resolve returns the value of a setting by precedence: environment, option,

@@ -15,6 +15,7 @@ import (
 // nothing: the general variable.
 var documented = []struct{ name, meaning, def, bad string }{
 	{"OTEL_SDK_DISABLED", "`true` turns all signals off; propagation stays", "`false`", warned},
+	{"OTEL_CONFIG_FILE", "declarative configuration, which replaces all of these; read with `otelconf.FromEnvironment()`, see telemetry/otelconf", "", "error of Setup; nothing is exported"},
 	{"OTEL_SERVICE_NAME", "resource attribute `service.name`", "`unknown_service:` and the executable, with a hint", ""},
 	{"OTEL_RESOURCE_ATTRIBUTES", "`key=value,...`, values percent-encoded; wins over options", "", "warned of; none of it is used"},
 	{"OTEL_PROPAGATORS", "`tracecontext`, `baggage`, a list of them, or `none`", "`tracecontext,baggage`", warned},

@@ -62,6 +62,8 @@ type options struct {
 	withoutGlobals  bool
 	strict          bool
 	lookupEnv       func(string) (string, bool)
+	configFile      string
+	readConfigFile  ReadConfigFile
 }
 
 func newOptions(opts []Option) *options {

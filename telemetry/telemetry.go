@@ -122,6 +122,7 @@ func MustSetup(ctx context.Context, opts ...Option) *Telemetry {
 
 func build(ctx context.Context, o *options) (*core, error) {
 	env := &environment{lookup: o.lookupEnv}
+	fileErr := env.configFile(o) // first: it may take the environment's place
 	c := &core{
 		opts:           o,
 		tracerProvider: nooptrace.NewTracerProvider(),
@@ -143,8 +144,8 @@ func build(ctx context.Context, o *options) (*core, error) {
 	c.resource = env.resource(ctx, o, rootFS())
 	c.propagator = env.propagator(o)
 
-	var errs []error
-	if !env.disabled() {
+	errs := []error{fileErr}
+	if !env.disabled() && fileErr == nil {
 		errs = append(errs, c.buildTraces(ctx, env), c.buildMetrics(ctx, env), c.buildLogs(ctx, env))
 	}
 	c.logger = slog.New(c.slogHandler(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: o.minLogLevel})))
@@ -195,7 +196,7 @@ func (c *core) delivery(name string, cfg otlpConfig) *delivery {
 func (c *core) otlpDelivery(env *environment, name string) (otlpConfig, *delivery, error) {
 	cfg, err := env.otlp(c.opts, name)
 	if err != nil {
-		return cfg, nil, err
+		return cfg, nil, env.located(err)
 	}
 	c.diag.hide(cfg.headers)
 	return cfg, c.delivery(name, cfg), nil
@@ -215,20 +216,24 @@ func (c *core) full(name, variable string) func() {
 
 func (c *core) buildTraces(ctx context.Context, env *environment) error {
 	s, o := c.signals[signalTraces], c.opts
-	list, err := env.exporters(signalTraces, o.withoutTraces)
-	off := err != nil || o.withoutTraces && list == nil
+	outputs, err := env.outputs(signalTraces, o.withoutTraces)
+	off := err != nil || o.withoutTraces && outputs == nil
 	if off {
 		return err
 	}
 	processors := slices.Clone(o.spanProcessors)
 	batch := env.batch(signalTraces, "OTEL_BSP_", 5e9)
 	queueFull := c.full(signalTraces, "OTEL_BSP_MAX_QUEUE_SIZE")
-	for _, name := range list {
-		switch name {
+	for _, out := range outputs {
+		switch out.name {
 		case exporterConsole:
 			processors = append(processors, NewConsole(nil))
 		case exporterOTLP:
-			cfg, d, otlpErr := c.otlpDelivery(env, signalTraces)
+			batch := batch
+			if out.env != env {
+				batch = out.env.batch(signalTraces, "OTEL_BSP_", 5e9)
+			}
+			cfg, d, otlpErr := c.otlpDelivery(out.env, signalTraces)
 			if otlpErr != nil {
 				err = errors.Join(err, otlpErr)
 				continue
@@ -248,6 +253,7 @@ func (c *core) buildTraces(ctx context.Context, env *environment) error {
 		p := newSpanProcessor(batch, e, d, queueFull)
 		s.queues, processors = append(s.queues, p), append(processors, p)
 	}
+	env.adopt(signalTraces, outputs)
 	sampler, limits := env.sampler(o), env.spanLimits()
 	if len(processors) == 0 {
 		return err
@@ -272,20 +278,29 @@ func customExporter(option string, batch batchConfig) otlpConfig {
 
 func (c *core) buildMetrics(ctx context.Context, env *environment) error {
 	s, o := c.signals[signalMetrics], c.opts
-	list, err := env.exporters(signalMetrics, o.withoutMetrics)
-	off := err != nil || o.withoutMetrics && list == nil
+	outputs, err := env.outputs(signalMetrics, o.withoutMetrics)
+	off := err != nil || o.withoutMetrics && outputs == nil
 	if off {
 		return err
 	}
-	cfg := env.metric(o)
+	general := env.metric(o)
 	readers := slices.Clone(o.metricReaders)
-	scrape := o.prometheus != nil || slices.Contains(list, exporterPrometheus)
-	for _, name := range list {
-		switch name {
+	var scraped *environment // has the settings of the scraping; nil when there is none
+	if o.prometheus != nil {
+		scraped = env
+	}
+	for _, out := range outputs {
+		cfg := general
+		if out.env != env {
+			cfg = out.env.metric(o)
+		}
+		switch out.name {
+		case exporterPrometheus:
+			scraped = out.env
 		case exporterConsole:
 			readers = append(readers, sdkmetric.NewPeriodicReader(newMetricConsole(os.Stdout), sdkmetric.WithInterval(cfg.interval), sdkmetric.WithTimeout(cfg.timeout)))
 		case exporterOTLP:
-			otlp, d, otlpErr := c.otlpDelivery(env, signalMetrics)
+			otlp, d, otlpErr := c.otlpDelivery(out.env, signalMetrics)
 			if otlpErr != nil {
 				err = errors.Join(err, otlpErr)
 				continue
@@ -298,20 +313,22 @@ func (c *core) buildMetrics(ctx context.Context, env *environment) error {
 			readers = append(readers, sdkmetric.NewPeriodicReader(&metricExporter{Exporter: e, delivery: d}, sdkmetric.WithInterval(cfg.interval), sdkmetric.WithTimeout(cfg.timeout)))
 		}
 	}
-	if scrape {
-		addr := env.prometheusAddr(o, slices.Contains(list, exporterPrometheus))
-		p, reader, scrapeErr := newPrometheusExporter(addr, env.sourceOf("metrics.prometheus"), c.diag)
+	if scraped != nil {
+		asked := slices.ContainsFunc(outputs, func(out wayOut) bool { return out.name == exporterPrometheus })
+		addr := scraped.prometheusAddr(o, asked)
+		p, reader, scrapeErr := newPrometheusExporter(addr, scraped.sourceOf("metrics.prometheus"), c.diag)
 		err = errors.Join(err, scrapeErr)
 		if reader != nil {
 			c.scrape, readers = p, append(readers, reader)
 		}
 	}
+	env.adopt(signalMetrics, outputs)
 	if len(readers) == 0 {
 		return err
 	}
 	opts := []sdkmetric.Option{
 		sdkmetric.WithResource(c.resource),
-		sdkmetric.WithExemplarFilter(cfg.exemplars),
+		sdkmetric.WithExemplarFilter(general.exemplars),
 		sdkmetric.WithView(o.views...),
 	}
 	for _, r := range readers {
@@ -329,19 +346,23 @@ func (c *core) buildMetrics(ctx context.Context, env *environment) error {
 
 func (c *core) buildLogs(ctx context.Context, env *environment) error {
 	s, o := c.signals[signalLogs], c.opts
-	list, err := env.exporters(signalLogs, o.withoutLogs)
-	off := err != nil || o.withoutLogs && list == nil
+	outputs, err := env.outputs(signalLogs, o.withoutLogs)
+	off := err != nil || o.withoutLogs && outputs == nil
 	if off {
 		return err
 	}
 	processors := slices.Clone(o.logProcessors)
 	batch := env.batch(signalLogs, "OTEL_BLRP_", 1e9)
-	for _, name := range list {
-		switch name {
+	for _, out := range outputs {
+		switch out.name {
 		case exporterConsole:
 			processors = append(processors, newLogConsole(os.Stdout))
 		case exporterOTLP:
-			cfg, d, otlpErr := c.otlpDelivery(env, signalLogs)
+			batch := batch
+			if out.env != env {
+				batch = out.env.batch(signalLogs, "OTEL_BLRP_", 1e9)
+			}
+			cfg, d, otlpErr := c.otlpDelivery(out.env, signalLogs)
 			if otlpErr != nil {
 				err = errors.Join(err, otlpErr)
 				continue
@@ -355,6 +376,7 @@ func (c *core) buildLogs(ctx context.Context, env *environment) error {
 			s.queues, processors = append(s.queues, p), append(processors, p)
 		}
 	}
+	env.adopt(signalLogs, outputs)
 	count, length := env.logLimits()
 	if len(processors) == 0 {
 		return err
