@@ -6,6 +6,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 )
 
 // ConfigFile is what a configuration file says, in the terms of the
@@ -24,11 +26,13 @@ type ConfigFile struct {
 
 // FileExporter is one exporter of one signal.
 type FileExporter struct {
-	Name      string    // otlp, console or, for metrics, prometheus
-	Variables Variables // its own settings; they win over those of the file
+	Name          string                           // otlp, console or, for metrics, prometheus
+	Variables     Variables                        // its own settings; they win over those of the file
+	ReaderOptions []sdkmetric.PeriodicReaderOption // of the reader of metrics before otlp and console
 }
 
-// Variables are OTEL_* variables by name.
+// Variables are OTEL_* variables by name. The source of what Options say may
+// stand there too, under the option's name: "WithSampler".
 type Variables map[string]Variable
 
 // Variable is the value of a variable, and where the file says so: the source
@@ -120,8 +124,9 @@ func warningsOf(file *ConfigFile) []error {
 // wayOut is one way out for a signal's telemetry, and where its settings are:
 // in the environment, or at one place of a file.
 type wayOut struct {
-	name string
-	env  *environment
+	name   string
+	env    *environment
+	reader []sdkmetric.PeriodicReaderOption
 }
 
 // outputs resolves the exporters of one signal; none are nil.
@@ -130,7 +135,7 @@ func (e *environment) outputs(signal string, without bool) ([]wayOut, error) {
 	if e.file == nil {
 		list, err := e.exporters(signal, without)
 		for _, name := range list {
-			outputs = append(outputs, wayOut{name, e})
+			outputs = append(outputs, wayOut{name: name, env: e})
 		}
 		return outputs, err
 	}
@@ -141,11 +146,16 @@ func (e *environment) outputs(signal string, without bool) ([]wayOut, error) {
 			origin = Variables{}
 		}
 		maps.Copy(origin, x.Variables)
-		outputs = append(outputs, wayOut{x.Name, &environment{lookup: lookupIn(origin, e.lookup), origin: origin, parent: e}})
+		outputs = append(outputs, wayOut{x.Name, &environment{lookup: lookupIn(origin, e.lookup), origin: origin, parent: e}, x.ReaderOptions})
 		names = append(names, x.Name)
 	}
 	e.set(signal+".exporters", orNone(names), e.sourceOf("config_file"))
 	return outputs, nil
+}
+
+// readerOptions are those of a reader of metrics.
+func (w wayOut) readerOptions(cfg metricConfig) []sdkmetric.PeriodicReaderOption {
+	return append([]sdkmetric.PeriodicReaderOption{sdkmetric.WithInterval(cfg.interval), sdkmetric.WithTimeout(cfg.timeout)}, w.reader...)
 }
 
 // adopt lists the settings of a file's exporters: "traces.endpoint" of the

@@ -26,9 +26,9 @@ func TestConfigFile(t *testing.T) { // rule 31
 		return &ConfigFile{
 			Variables: Variables{"OTEL_SPAN_EVENT_COUNT_LIMIT": {"7", name + ": events"}},
 			Traces: []FileExporter{
-				{"otlp", Variables{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": {"http://one:4317", name + ": one"}, "OTEL_BSP_MAX_QUEUE_SIZE": {"-1", name + ": queue"}}},
-				{"otlp", Variables{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": {"http://two:4318/v1/traces", name + ": two"}}},
-				{"otlp", Variables{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": {"three:4317", name + ": three"}}},
+				{Name: "otlp", Variables: Variables{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": {"http://one:4317", name + ": one"}, "OTEL_BSP_MAX_QUEUE_SIZE": {"-1", name + ": queue"}}},
+				{Name: "otlp", Variables: Variables{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": {"http://two:4318/v1/traces", name + ": two"}}},
+				{Name: "otlp", Variables: Variables{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": {"three:4317", name + ": three"}}},
 			},
 			Options:  []Option{WithServiceName(service), nil},
 			Warnings: []ConfigError{{Source: name, Reason: "odd", Fallback: "another"}},

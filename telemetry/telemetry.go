@@ -298,7 +298,7 @@ func (c *core) buildMetrics(ctx context.Context, env *environment) error {
 		case exporterPrometheus:
 			scraped = out.env
 		case exporterConsole:
-			readers = append(readers, sdkmetric.NewPeriodicReader(newMetricConsole(os.Stdout), sdkmetric.WithInterval(cfg.interval), sdkmetric.WithTimeout(cfg.timeout)))
+			readers = append(readers, sdkmetric.NewPeriodicReader(newMetricConsole(os.Stdout), out.readerOptions(cfg)...))
 		case exporterOTLP:
 			otlp, d, otlpErr := c.otlpDelivery(out.env, signalMetrics)
 			if otlpErr != nil {
@@ -310,7 +310,7 @@ func (c *core) buildMetrics(ctx context.Context, env *environment) error {
 				err = errors.Join(err, exporterError(signalMetrics, otlp, makeErr))
 				continue
 			}
-			readers = append(readers, sdkmetric.NewPeriodicReader(&metricExporter{Exporter: e, delivery: d}, sdkmetric.WithInterval(cfg.interval), sdkmetric.WithTimeout(cfg.timeout)))
+			readers = append(readers, sdkmetric.NewPeriodicReader(&metricExporter{Exporter: e, delivery: d}, out.readerOptions(cfg)...))
 		}
 	}
 	if scraped != nil {
