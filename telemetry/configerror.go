@@ -24,7 +24,7 @@ type ConfigError struct {
 	Source   string // environment variable or option: "OTEL_BSP_MAX_QUEUE_SIZE", "WithEndpoint"
 	Value    string // what was given; redacted or empty where it may be a secret
 	Reason   string // what was wrong, and what is allowed: "want > 0"
-	Fallback string // what is used instead; empty when something was turned off
+	Fallback string // what is used instead; empty when nothing is
 }
 
 // Error formats e in one line, as in

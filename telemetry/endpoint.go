@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -24,8 +25,37 @@ type endpoint struct {
 
 func (e endpoint) plaintext() bool { return e.scheme != "https" }
 
-// String returns the endpoint as a URL, for people.
-func (e endpoint) String() string { return e.scheme + "://" + e.host + e.path }
+// url returns the endpoint as a URL, for an exporter.
+func (e endpoint) url() string { return e.scheme + "://" + e.host + e.path }
+
+// String returns the endpoint as a URL, for people: without the tokens that
+// some back ends want in the path.
+func (e endpoint) String() string {
+	if e.scheme == "unix" {
+		return e.url()
+	}
+	segments := strings.Split(e.path, "/")
+	for i, s := range segments {
+		if looksSecret(s) {
+			segments[i] = redacted
+		}
+	}
+	return e.scheme + "://" + e.host + strings.Join(segments, "/")
+}
+
+// pathSecrets returns what String hides.
+func (e endpoint) pathSecrets() []string {
+	return slices.DeleteFunc(strings.Split(e.path, "/"), func(s string) bool { return !looksSecret(s) })
+}
+
+// looksSecret tells a token in a URL's path: long, of letters and digits.
+func looksSecret(segment string) bool {
+	return len(segment) >= 20 && strings.ContainsAny(segment, "0123456789") &&
+		strings.ContainsAny(strings.ToLower(segment), "abcdefghijklmnopqrstuvwxyz")
+}
+
+// redacted stands for what is not shown.
+const redacted = "[redacted]"
 
 // grpcTarget is the target for [google.golang.org/grpc.NewClient].
 func (e endpoint) grpcTarget() string {
@@ -52,6 +82,9 @@ func parseEndpoint(raw, signal string, base bool, secure *bool) (endpoint, error
 		}
 		return endpoint{scheme: "unix", host: path}, nil
 	}
+	if strings.ContainsAny(raw, "@?#") { // first of all: no other message may quote it
+		return e, errUserInfo
+	}
 	if !found {
 		rest = raw
 		switch {
@@ -70,10 +103,7 @@ func parseEndpoint(raw, signal string, base bool, secure *bool) (endpoint, error
 	}
 	u, err := url.Parse(scheme + "://" + rest)
 	if err != nil {
-		return e, errScheme // not err: it quotes the value, which may hold a password
-	}
-	if u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return e, errUserInfo
+		return e, errScheme
 	}
 	if u.Hostname() == "" {
 		return e, errScheme

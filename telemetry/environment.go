@@ -58,18 +58,28 @@ func (e *environment) set(name, value, source string) {
 }
 
 // resolve returns the value of a setting by precedence: environment, option,
-// default. A value of the environment that parse refuses is warned of and skipped.
+// default. A value of the environment that parse refuses is warned of and
+// counts as not set: the next of vars is looked at.
 func resolve[T any](e *environment, setting string, parse func(string) (T, error), option *T, optionName string, def T, vars ...string) T {
 	got, source := def, sourceDefault
 	if option != nil {
 		got, source = *option, optionName
 	}
-	if v, name := e.get(vars...); name != "" {
-		if p, err := parse(v); err != nil {
-			e.warn("", name, v, err.Error(), fmt.Sprint(got))
-		} else {
-			got, source = p, name
+	var refused []ConfigError
+	for _, name := range vars {
+		v, name := e.get(name)
+		if name == "" {
+			continue
 		}
+		p, err := parse(v)
+		if err == nil {
+			got, source = p, name
+			break
+		}
+		refused = append(refused, ConfigError{Source: name, Value: v, Reason: err.Error()})
+	}
+	for _, r := range refused {
+		e.warn("", r.Source, r.Value, r.Reason, fmt.Sprint(got))
 	}
 	e.set(setting, fmt.Sprint(got), source)
 	return got
@@ -77,32 +87,71 @@ func resolve[T any](e *environment, setting string, parse func(string) (T, error
 
 const sourceDefault = "default"
 
-func parseInt(low int) func(string) (int, error) {
-	return func(s string) (int, error) {
-		n, err := strconv.Atoi(s)
-		if err != nil || n < low || n > math.MaxInt32 {
-			return 0, fmt.Errorf("want a whole number %s", bound(low))
+// ignored are variables of the specification with which somebody expects
+// something that does not happen.
+var ignored = []struct{ name, reason, instead string }{
+	{"OTEL_ENTITIES", "the OpenTelemetry SDK for Go has no entities", "OTEL_RESOURCE_ATTRIBUTES"},
+	{"OTEL_EXPERIMENTAL_CONFIG_FILE", "it has become OTEL_CONFIG_FILE", "OTEL_CONFIG_FILE"},
+}
+
+// warnIgnored warns of the ignored variables that are set.
+func (e *environment) warnIgnored() {
+	for _, v := range ignored {
+		if _, name := e.get(v.name); name != "" {
+			e.warn("", name, "", v.reason, v.instead)
 		}
-		return n, nil
 	}
+}
+
+func parsePositive(s string) (int, error) { return parseWhole(s, 1) }
+
+func parseWhole(s string, low int) (int, error) {
+	n, err := strconv.Atoi(s)
+	if err != nil || n < low || n > math.MaxInt32 {
+		if low == 1 {
+			return 0, errors.New("want a whole number > 0")
+		}
+		return 0, fmt.Errorf("want a whole number >= %d", low)
+	}
+	return n, nil
 }
 
 // parseMillis reads the milliseconds in which OTEL_* durations are written.
-func parseMillis(low int) func(string) (time.Duration, error) {
-	return func(s string) (time.Duration, error) {
-		n, err := strconv.ParseInt(s, 10, 64)
-		if err != nil || n < int64(low) || n > math.MaxInt64/int64(time.Millisecond) {
-			return 0, fmt.Errorf("want a whole number of milliseconds %s", bound(low))
-		}
-		return time.Duration(n) * time.Millisecond, nil
+func parseMillis(s string) (time.Duration, error) {
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil || n < 1 || n > math.MaxInt64/int64(time.Millisecond) {
+		return 0, errors.New("want a whole number of milliseconds > 0")
 	}
+	return time.Duration(n) * time.Millisecond, nil
 }
 
-func bound(low int) string {
-	if low == 1 {
-		return "> 0"
+// timeLimit is a time-out. The specification's 0, no limit, is so much time
+// that the difference does not matter.
+type timeLimit time.Duration
+
+const noLimit = timeLimit(math.MaxInt32 * time.Millisecond)
+
+func (l timeLimit) String() string {
+	if l == noLimit {
+		return "no limit"
 	}
-	return ">= " + strconv.Itoa(low)
+	return time.Duration(l).String()
+}
+
+func parseTimeLimit(s string) (timeLimit, error) {
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil || n < 0 || n > math.MaxInt64/int64(time.Millisecond) {
+		return 0, errors.New("want a whole number of milliseconds, or 0 for no limit")
+	}
+	if n == 0 {
+		return noLimit, nil
+	}
+	return timeLimit(n) * timeLimit(time.Millisecond), nil
+}
+
+// timeLimit resolves a time-out.
+func (e *environment) timeLimit(setting string, def time.Duration, vars ...string) time.Duration {
+	return time.Duration(resolve(e, setting, parseTimeLimit, nil, "", timeLimit(def), vars...))
 }
 
 func parseBool(s string) (bool, error) {
@@ -112,7 +161,7 @@ func parseBool(s string) (bool, error) {
 	case "false":
 		return false, nil
 	}
-	return false, fmt.Errorf("want true or false")
+	return false, errors.New("want true or false")
 }
 
 // parseEnum accepts one of allowed, in any case.

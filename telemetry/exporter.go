@@ -121,7 +121,7 @@ func (c *connections) spanExporter(ctx context.Context, cfg otlpConfig) (sdktrac
 			compression = otlptracehttp.GzipCompression
 		}
 		return otlptrace.New(ctx, otlptracehttp.NewClient(
-			otlptracehttp.WithEndpointURL(cfg.endpoint.String()), otlptracehttp.WithURLPath(cfg.endpoint.path),
+			otlptracehttp.WithEndpointURL(cfg.endpoint.url()), otlptracehttp.WithURLPath(cfg.endpoint.path),
 			otlptracehttp.WithHTTPClient(c.httpClient(cfg)), otlptracehttp.WithTLSClientConfig(noTLS),
 			otlptracehttp.WithHeaders(cfg.headers), otlptracehttp.WithCompression(compression),
 			otlptracehttp.WithTimeout(cfg.timeout), otlptracehttp.WithRetry(otlptracehttp.RetryConfig{})))
@@ -142,7 +142,7 @@ func (c *connections) metricExporter(ctx context.Context, cfg otlpConfig, m metr
 			compression = otlpmetrichttp.GzipCompression
 		}
 		return otlpmetrichttp.New(ctx,
-			otlpmetrichttp.WithEndpointURL(cfg.endpoint.String()), otlpmetrichttp.WithURLPath(cfg.endpoint.path),
+			otlpmetrichttp.WithEndpointURL(cfg.endpoint.url()), otlpmetrichttp.WithURLPath(cfg.endpoint.path),
 			otlpmetrichttp.WithHTTPClient(c.httpClient(cfg)), otlpmetrichttp.WithTLSClientConfig(noTLS),
 			otlpmetrichttp.WithHeaders(cfg.headers), otlpmetrichttp.WithCompression(compression),
 			otlpmetrichttp.WithTimeout(cfg.timeout), otlpmetrichttp.WithRetry(otlpmetrichttp.RetryConfig{}),
@@ -165,7 +165,7 @@ func (c *connections) logExporter(ctx context.Context, cfg otlpConfig) (sdklog.E
 			compression = otlploghttp.GzipCompression
 		}
 		return otlploghttp.New(ctx,
-			otlploghttp.WithEndpointURL(cfg.endpoint.String()), otlploghttp.WithURLPath(cfg.endpoint.path),
+			otlploghttp.WithEndpointURL(cfg.endpoint.url()), otlploghttp.WithURLPath(cfg.endpoint.path),
 			otlploghttp.WithHTTPClient(c.httpClient(cfg)), otlploghttp.WithTLSClientConfig(noTLS),
 			otlploghttp.WithHeaders(cfg.headers), otlploghttp.WithCompression(compression),
 			otlploghttp.WithTimeout(cfg.timeout), otlploghttp.WithRetry(otlploghttp.RetryConfig{}))

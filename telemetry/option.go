@@ -106,9 +106,15 @@ func WithResourceAttributes(attrs ...attribute.KeyValue) Option {
 
 // WithResourceDetectors adds detectors to the built-in ones. They run side by
 // side and are given 2 seconds; one that fails or is late is warned of and
-// left out. Schema URLs that differ are no error.
+// left out. Schema URLs that differ are no error. nil is skipped.
 func WithResourceDetectors(detectors ...resource.Detector) Option {
-	return optionFunc(func(o *options) { o.detectors = append(o.detectors, detectors...) })
+	return optionFunc(func(o *options) {
+		for _, d := range detectors {
+			if d != nil {
+				o.detectors = append(o.detectors, d)
+			}
+		}
+	})
 }
 
 // WithEndpoint sets where OTLP goes: "http://collector:4317" is plaintext,

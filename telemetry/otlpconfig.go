@@ -3,6 +3,7 @@ package telemetry
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"maps"
@@ -59,13 +60,17 @@ func (e *environment) otlp(o *options, signal string) (otlpConfig, error) {
 
 	c.headers = e.headers(o, signal, own+"HEADERS", otlpPrefix+"HEADERS")
 	c.gzip = resolve(e, signal+".compression", parseEnum("gzip", "none"), nil, "", "none", vars("COMPRESSION")...) == "gzip"
-	c.timeout = resolve(e, signal+".timeout", parseMillis(1), nil, "", 10*time.Second, vars("TIMEOUT")...)
+	c.timeout = e.timeLimit(signal+".timeout", 10*time.Second, vars("TIMEOUT")...)
 	return c, e.otlpTLS(o, signal, vars, &c)
 }
 
 // secure answers whether an endpoint without a scheme means TLS; nil when nobody said.
 func (e *environment) secure(o *options, vars func(string) []string) *bool {
-	if v, name := e.get(vars("INSECURE")...); name != "" {
+	for _, name := range vars("INSECURE") {
+		v, name := e.get(name)
+		if name == "" {
+			continue
+		}
 		insecure, err := parseBool(v)
 		if err == nil {
 			secure := !insecure
@@ -93,8 +98,8 @@ func (e *environment) otlpEndpoint(o *options, signal, own string, secure *bool,
 	var err error
 	c.endpoint, err = parseEndpoint(raw, signal, base, secure)
 	if err != nil {
-		if errors.Is(err, errUserInfo) || strings.Contains(raw, "@") {
-			raw = "[redacted]"
+		if errors.Is(err, errUserInfo) {
+			raw = redacted
 		}
 		return &ConfigError{Signal: signal, Source: source, Value: raw, Reason: err.Error()}
 	}
@@ -107,21 +112,34 @@ func (e *environment) otlpProtocol(o *options, signal string, vars []string, c o
 	if protocol == protocolGRPC {
 		source = sourceDefault
 	}
-	use := func(v, name string) {
-		switch p := strings.ToLower(strings.TrimSpace(v)); p {
-		case protocolGRPC, protocolHTTP:
-			protocol, source = p, name
-		case "http/json":
-			e.warn("", name, v, "want grpc or http/protobuf", protocolHTTP)
-			protocol, source = protocolHTTP, name
-		default:
-			e.warn("", name, v, "want grpc or http/protobuf", protocol)
+	const want = "want grpc or http/protobuf"
+	type given struct{ value, name string }
+	var list, refused []given
+	for _, name := range vars {
+		if v, name := e.get(name); name != "" {
+			list = append(list, given{v, name})
 		}
 	}
-	if v, name := e.get(vars...); name != "" {
-		use(v, name)
-	} else if o.protocol != nil {
-		use(*o.protocol, "WithProtocol")
+	if o.protocol != nil {
+		list = append(list, given{strings.TrimSpace(*o.protocol), "WithProtocol"})
+	}
+choose:
+	for _, g := range list {
+		switch p := strings.ToLower(g.value); p {
+		case protocolGRPC, protocolHTTP:
+			protocol, source = p, g.name
+			break choose
+		case "http/json": // HTTP was meant
+			e.warn("", g.name, g.value, want, protocolHTTP)
+			protocol, source = protocolHTTP, g.name
+			break choose
+		case "": // unset
+		default:
+			refused = append(refused, g)
+		}
+	}
+	for _, g := range refused {
+		e.warn("", g.name, g.value, want, protocol)
 	}
 	e.set(signal+".protocol", protocol, source)
 	return protocol
@@ -133,6 +151,9 @@ func (e *environment) headers(o *options, signal string, vars ...string) map[str
 	headers, source := map[string]string{}, sourceDefault
 	for k, v := range o.headers {
 		if !validHeader(k, v) {
+			if !validHeader(k, "") {
+				k = "" // a value that went astray, perhaps
+			}
 			e.warn("", "WithHeaders", k, "want a name of letters, digits, - _ and ., and a value of printable ASCII", "the other headers")
 			continue
 		}
@@ -154,7 +175,7 @@ func (e *environment) headers(o *options, signal string, vars ...string) map[str
 	}
 	shown := slices.Sorted(maps.Keys(headers))
 	for i, k := range shown {
-		shown[i] = k + "=[redacted]"
+		shown[i] = k + "=" + redacted
 	}
 	e.set(signal+".headers", strings.Join(shown, ","), source)
 	return headers
@@ -175,15 +196,44 @@ func validHeader(k, v string) bool {
 	return k != ""
 }
 
+// secrets are the values of c that no message may hold, by where they stand.
+func (c *otlpConfig) secrets() map[string]string {
+	secrets := maps.Clone(c.headers)
+	for k, v := range c.headers { // a back end may quote the credentials it has decoded
+		if kind, encoded, _ := strings.Cut(v, " "); strings.EqualFold(kind, "basic") {
+			if plain, err := base64.StdEncoding.DecodeString(encoded); err == nil {
+				secrets[k+" decoded"] = string(plain)
+				_, secrets[k+" password"], _ = strings.Cut(string(plain), ":")
+			}
+		}
+	}
+	for i, s := range c.endpoint.pathSecrets() {
+		secrets[fmt.Sprint("path ", i)] = s
+	}
+	// A proxy that cannot be used is quoted in full.
+	for _, name := range []string{"HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"} {
+		proxy := os.Getenv(name)
+		if at := strings.LastIndexByte(proxy, '@'); at >= 0 {
+			user := proxy[:at]
+			if _, rest, found := strings.Cut(user, "://"); found {
+				user = rest
+			}
+			secrets[name] = user
+			_, secrets[name+" password"], _ = strings.Cut(user, ":")
+		}
+	}
+	return secrets
+}
+
 // otlpTLS builds the TLS configuration of an https endpoint.
 func (e *environment) otlpTLS(o *options, signal string, vars func(string) []string, c *otlpConfig) error {
 	ca, caVar := e.get(vars("CERTIFICATE")...)
 	cert, certVar := e.get(vars("CLIENT_CERTIFICATE")...)
 	key, keyVar := e.get(vars("CLIENT_KEY")...)
 	if c.endpoint.plaintext() {
-		for i, name := range []string{caVar, certVar, keyVar} {
-			if name != "" {
-				e.warn("", name, []string{ca, cert, key}[i], "has no effect on a plaintext endpoint ("+c.endpoint.String()+")", "no TLS")
+		for _, f := range [][2]string{{caVar, ca}, {certVar, cert}, {keyVar, key}} {
+			if f[0] != "" {
+				e.warn("", f[0], shownFile(f[1]), "has no effect on a plaintext endpoint ("+c.endpoint.String()+")", "no TLS")
 			}
 		}
 		return nil
@@ -193,10 +243,13 @@ func (e *environment) otlpTLS(o *options, signal string, vars func(string) []str
 		c.tls = &tls.Config{MinVersion: tls.VersionTLS12}
 	}
 	c.certs = ca + "\x00" + cert + "\x00" + key
+	e.setFile(signal+".certificate", "the system's", ca, caVar, o.tlsConfig != nil)
+	e.setFile(signal+".client_certificate", exporterNone, cert, certVar, o.tlsConfig != nil)
+	e.setFile(signal+".client_key", exporterNone, key, keyVar, o.tlsConfig != nil)
 	if caVar != "" {
 		pem, err := os.ReadFile(ca)
 		if err != nil {
-			return &ConfigError{Signal: signal, Source: caVar, Value: ca, Reason: "want a readable file of PEM certificates: " + reason(err)}
+			return fileError(signal, caVar, ca, "want a readable file of PEM certificates", err)
 		}
 		c.tls.RootCAs = x509.NewCertPool()
 		if !c.tls.RootCAs.AppendCertsFromPEM(pem) {
@@ -207,16 +260,53 @@ func (e *environment) otlpTLS(o *options, signal string, vars func(string) []str
 	case certVar == "" && keyVar == "":
 		return nil
 	case certVar == "":
-		return &ConfigError{Signal: signal, Source: keyVar, Value: key, Reason: "want " + vars("CLIENT_CERTIFICATE")[1] + " beside it"}
+		return &ConfigError{Signal: signal, Source: keyVar, Value: shownFile(key), Reason: "want " + strings.TrimSuffix(keyVar, "KEY") + "CERTIFICATE beside it"}
 	case keyVar == "":
-		return &ConfigError{Signal: signal, Source: certVar, Value: cert, Reason: "want " + vars("CLIENT_KEY")[1] + " beside it"}
+		return &ConfigError{Signal: signal, Source: certVar, Value: shownFile(cert), Reason: "want " + strings.TrimSuffix(certVar, "CERTIFICATE") + "KEY beside it"}
 	}
-	pair, err := tls.LoadX509KeyPair(cert, key)
+	certPEM, err := os.ReadFile(cert)
 	if err != nil {
-		return &ConfigError{Signal: signal, Source: certVar, Value: cert, Reason: "want a readable PEM certificate and its key: " + reason(err)}
+		return fileError(signal, certVar, cert, "want a readable file of a PEM certificate", err)
+	}
+	keyPEM, err := os.ReadFile(key)
+	if err != nil {
+		return fileError(signal, keyVar, key, "want a readable file of a PEM key", err)
+	}
+	pair, err := tls.X509KeyPair(certPEM, keyPEM)
+	if err != nil { // not said: it may quote what the files hold
+		return &ConfigError{Signal: signal, Source: certVar, Value: cert, Reason: "want a PEM certificate and, in " + keyVar + ", the PEM key that belongs to it"}
 	}
 	c.tls.Certificates = []tls.Certificate{pair}
 	return nil
+}
+
+// setFile records which file, if any, a part of the TLS configuration is from.
+func (e *environment) setFile(name, def, file, variable string, option bool) {
+	switch {
+	case variable != "":
+		e.set(name, shownFile(file), variable)
+	case option:
+		e.set(name, "as given", "WithTLSConfig")
+	default:
+		e.set(name, def, sourceDefault)
+	}
+}
+
+// fileError says why a file cannot be read, and never what is in it.
+func fileError(signal, variable, name, want string, err error) error {
+	if shown := shownFile(name); shown != name {
+		return &ConfigError{Signal: signal, Source: variable, Value: shown, Reason: want + ": its name, not what is in it"}
+	}
+	return &ConfigError{Signal: signal, Source: variable, Value: name, Reason: want + ": " + reason(err)}
+}
+
+// shownFile hides what is no file's name but, by mistake, its content.
+func shownFile(name string) string {
+	const base64PEM = "LS0tLS1CRUdJTi" // "-----BEGIN "
+	if strings.Contains(name, "-----BEGIN") || strings.HasPrefix(name, base64PEM) || strings.Contains(name, "\n") {
+		return redacted
+	}
+	return name
 }
 
 // reason strips the path that a file error repeats.

@@ -48,7 +48,10 @@ func newPrometheusExporter(addr, source string, diag *diagnostics) (*prometheusE
 	}
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
-		return p, reader, &ConfigError{Signal: signalMetrics, Source: source, Value: addr, Reason: "cannot listen: " + listenReason(err) + "; want a free host:port"}
+		if source == sourceDefault {
+			source = "OTEL_EXPORTER_PROMETHEUS_PORT"
+		}
+		return p, reader, &ConfigError{Signal: signalMetrics, Source: source, Value: addr, Reason: "cannot listen: " + listenReason(err) + "; want a free host:port", Fallback: "Telemetry.MetricsHandler alone"}
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", p.http)

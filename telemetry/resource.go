@@ -33,75 +33,95 @@ func (e *environment) resource(ctx context.Context, o *options, root fs.FS) *res
 		resource.WithProcessRuntimeName(),
 		resource.WithProcessRuntimeVersion(),
 	)
-	attrs := []attribute.KeyValue{
-		semconv.ServiceName("unknown_service:" + executable()),
-		semconv.ServiceInstanceID(uuid.NewString()),
-	}
-	if v := buildVersion(debug.ReadBuildInfo()); v != "" {
-		attrs = append(attrs, semconv.ServiceVersion(v))
-	}
-	attrs = append(attrs, own.Attributes()...)
-	attrs = append(attrs, containerAttributes(root, e.lookup)...)
-	attrs = append(attrs, e.detect(ctx, o.detectors)...)
+	b := resourceBuilder{source: map[attribute.Key]string{}}
+	b.add(sourceDetected,
+		semconv.ServiceName("unknown_service:"+executable()),
+		semconv.ServiceInstanceID(uuid.NewString()))
+	b.text(sourceDetected, semconv.ServiceVersionKey, buildVersion(debug.ReadBuildInfo()))
+	b.add(sourceDetected, own.Attributes()...)
+	b.add(sourceDetected, containerAttributes(root, e.lookup)...)
+	b.add("WithResourceDetectors", e.detect(ctx, o.detectors)...)
+	b.add("WithResourceAttributes", o.attributes...)
+	b.option("WithServiceName", semconv.ServiceNameKey, o.serviceName)
+	b.option("WithServiceVersion", semconv.ServiceVersionKey, o.serviceVersion)
+	b.option("WithEnvironment", semconv.DeploymentEnvironmentNameKey, o.environment)
+	b.add("OTEL_RESOURCE_ATTRIBUTES", e.resourceAttributes()...)
+	name, variable := e.get("OTEL_SERVICE_NAME")
+	b.text(variable, semconv.ServiceNameKey, name)
 
-	nameSource := "detected"
-	attrs = append(attrs, o.attributes...)
-	for _, kv := range o.attributes {
-		if kv.Key == semconv.ServiceNameKey {
-			nameSource = "WithResourceAttributes"
-		}
-	}
-	if o.serviceName != nil && *o.serviceName != "" {
-		attrs, nameSource = append(attrs, semconv.ServiceName(*o.serviceName)), "WithServiceName"
-	}
-	if o.serviceVersion != nil && *o.serviceVersion != "" {
-		attrs = append(attrs, semconv.ServiceVersion(*o.serviceVersion))
-	}
-	if o.environment != nil && *o.environment != "" {
-		attrs = append(attrs, semconv.DeploymentEnvironmentNameKey.String(*o.environment))
-	}
-	for _, kv := range e.resourceAttributes() {
-		if kv.Key == semconv.ServiceNameKey {
-			nameSource = "OTEL_RESOURCE_ATTRIBUTES"
-		}
-		attrs = append(attrs, kv)
-	}
-	if v, name := e.get("OTEL_SERVICE_NAME"); name != "" {
-		attrs, nameSource = append(attrs, semconv.ServiceName(v)), name
-	}
 	// The SDK's own schema URL: it merges its reading of the environment into
 	// every resource, and reports a conflict for any other.
-	r := resource.NewWithAttributes(own.SchemaURL(), attrs...)
-	name, _ := r.Set().Value(semconv.ServiceNameKey)
-	e.set("service.name", name.AsString(), nameSource)
-	for _, kv := range r.Attributes() {
-		if kv.Key == semconv.ServiceVersionKey || kv.Key == semconv.ServiceInstanceIDKey || kv.Key == semconv.DeploymentEnvironmentNameKey {
-			e.set(string(kv.Key), kv.Value.String(), "resource")
+	r := resource.NewWithAttributes(own.SchemaURL(), b.attrs...)
+	for _, key := range []attribute.Key{
+		semconv.ServiceNameKey, semconv.ServiceNamespaceKey, semconv.ServiceVersionKey, semconv.ServiceInstanceIDKey, semconv.DeploymentEnvironmentNameKey,
+	} {
+		if v, ok := r.Set().Value(key); ok {
+			e.set(string(key), v.String(), b.source[key])
 		}
 	}
 	return r
 }
 
-// resourceAttributes parses OTEL_RESOURCE_ATTRIBUTES: key=value,... with
-// percent-encoded values. One malformed member discards the whole value, as
-// the specification demands.
+const sourceDetected = "detected"
+
+// resourceBuilder collects attributes, of which the last of each key counts,
+// and where each came from.
+type resourceBuilder struct {
+	attrs  []attribute.KeyValue
+	source map[attribute.Key]string
+}
+
+func (b *resourceBuilder) add(source string, attrs ...attribute.KeyValue) {
+	for _, kv := range attrs {
+		b.attrs = append(b.attrs, kv)
+		b.source[kv.Key] = source
+	}
+}
+
+func (b *resourceBuilder) text(source string, key attribute.Key, value string) {
+	if value != "" {
+		b.add(source, key.String(value))
+	}
+}
+
+func (b *resourceBuilder) option(source string, key attribute.Key, value *string) {
+	if value != nil {
+		b.text(source, key, *value)
+	}
+}
+
+// resourceAttributes parses OTEL_RESOURCE_ATTRIBUTES: key=value,... both
+// percent-encoded. The specification would discard the whole value for one
+// malformed member; but the SDK, which reads the variable too, does not, and
+// what is said here should be what is sent.
 func (e *environment) resourceAttributes() []attribute.KeyValue {
 	raw, name := e.get("OTEL_RESOURCE_ATTRIBUTES")
 	var attrs []attribute.KeyValue
-	for member := range strings.SplitSeq(raw, ",") {
+	for i, member := range strings.Split(raw, ",") {
 		if strings.TrimSpace(member) == "" {
 			continue
 		}
+		const want = "want key=value,key=value with percent-encoded values; "
 		k, v, found := strings.Cut(member, "=")
-		k = strings.TrimSpace(k)
-		v, err := url.PathUnescape(strings.TrimSpace(v))
-		if !found || k == "" || err != nil {
-			e.warn("", name, raw, "want key=value,key=value with percent-encoded values", "no attribute of it")
-			return nil
+		if k = unescaped(strings.TrimSpace(k)); !found || k == "" {
+			e.warn("", name, "", fmt.Sprintf(want+"member %d is not", i+1), "the other attributes")
+			continue
 		}
-		attrs = append(attrs, attribute.String(k, v))
+		v = strings.TrimSpace(v)
+		if _, err := url.PathUnescape(v); err != nil {
+			e.warn("", name, "", fmt.Sprintf(want+"the value of member %d (%s) is not", i+1, k), "it as it stands")
+		}
+		attrs = append(attrs, attribute.String(k, unescaped(v)))
 	}
 	return attrs
+}
+
+// unescaped decodes percent-encoding, if s is that.
+func unescaped(s string) string {
+	if plain, err := url.PathUnescape(s); err == nil {
+		return plain
+	}
+	return s
 }
 
 // detect runs the user's detectors side by side, for at most detectTimeout.
@@ -119,8 +139,14 @@ func (e *environment) detect(ctx context.Context, detectors []resource.Detector)
 	results := make(chan result, len(detectors))
 	for i, d := range detectors {
 		go func() {
-			res, err := d.Detect(ctx)
-			results <- result{i, res, err}
+			r := result{i: i}
+			defer func() {
+				if p := recover(); p != nil { // would end the process
+					r.err = fmt.Errorf("panic: %v", p)
+				}
+				results <- r
+			}()
+			r.res, r.err = d.Detect(ctx)
 		}()
 	}
 	found := make([]*resource.Resource, len(detectors))

@@ -1,19 +1,10 @@
 package telemetry_test
 
 import (
-	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"log/slog"
-	"math/big"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -111,15 +102,16 @@ func TestSecretsOfTheRealEnvironment(t *testing.T) { // rule 32
 // TLS by the scheme, with the certificates that variables name; mutual too.
 func TestTLS(t *testing.T) { // rule 30
 	dir := t.TempDir()
-	ca := newAuthority(t)
-	caFile := writePEM(t, dir, "ca.pem", "CERTIFICATE", ca.cert.Raw)
-	clientCert, clientKey := ca.issue(t, dir, "client")
+	ca := telemetry.NewAuthority(t)
+	caFile := filepath.Join(dir, "ca.pem")
+	ca.WriteTo(t, caFile)
+	clientCert, clientKey := ca.Issue(t, dir, "client")
 	for _, protocol := range []string{"grpc", "http/protobuf"} {
 		t.Run(protocol, func(t *testing.T) {
 			c := telemetrytest.NewCollector(t, telemetrytest.OK)
 			server := httptest.NewUnstartedServer(c)
 			server.EnableHTTP2 = true
-			server.TLS = &tls.Config{Certificates: []tls.Certificate{ca.serverCertificate(t)}, ClientCAs: ca.pool(), ClientAuth: tls.RequireAndVerifyClientCert}
+			server.TLS = &tls.Config{Certificates: []tls.Certificate{ca.Server(t)}, ClientCAs: ca.Pool(), ClientAuth: tls.RequireAndVerifyClientCert}
 			server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0)
 			server.StartTLS()
 			defer server.Close()
@@ -147,88 +139,4 @@ func TestTLS(t *testing.T) { // rule 30
 			}
 		})
 	}
-}
-
-// authority is a certificate authority for tests.
-type authority struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-}
-
-func newAuthority(t *testing.T) *authority {
-	t.Helper()
-	a := &authority{key: newKey(t)}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test authority"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	a.cert = sign(t, template, template, &a.key.PublicKey, a.key)
-	return a
-}
-
-func newKey(t *testing.T) *ecdsa.PrivateKey {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
-}
-
-func sign(t *testing.T, template, parent *x509.Certificate, public *ecdsa.PublicKey, key *ecdsa.PrivateKey) *x509.Certificate {
-	t.Helper()
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, public, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return cert
-}
-
-func (a *authority) pool() *x509.CertPool {
-	p := x509.NewCertPool()
-	p.AddCert(a.cert)
-	return p
-}
-
-func (a *authority) leaf(t *testing.T, name string) (*x509.Certificate, *ecdsa.PrivateKey) {
-	t.Helper()
-	key := newKey(t)
-	return sign(t, &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-	}, a.cert, &key.PublicKey, a.key), key
-}
-
-func (a *authority) serverCertificate(t *testing.T) tls.Certificate {
-	t.Helper()
-	cert, key := a.leaf(t, "server")
-	return tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key}
-}
-
-// issue writes a certificate and its key to files.
-func (a *authority) issue(t *testing.T, dir, name string) (certFile, keyFile string) {
-	t.Helper()
-	cert, key := a.leaf(t, name)
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return writePEM(t, dir, name+".pem", "CERTIFICATE", cert.Raw), writePEM(t, dir, name+".key", "PRIVATE KEY", der)
-}
-
-func writePEM(t *testing.T, dir, name, kind string, der []byte) string {
-	t.Helper()
-	var b bytes.Buffer
-	if err := pem.Encode(&b, &pem.Block{Type: kind, Bytes: der}); err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(dir, name)
-	if err := os.WriteFile(path, b.Bytes(), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
 }

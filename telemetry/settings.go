@@ -37,7 +37,7 @@ func (e *environment) exporters(signal string, without bool) ([]string, error) {
 	if without {
 		list, source = nil, "Without"+strings.ToUpper(signal[:1])+signal[1:]
 	}
-	if v, set := e.get(name); set != "" {
+	if v, _ := e.get(name); len(splitList(v)) > 0 {
 		list, source = splitList(strings.ToLower(v)), name
 		for _, x := range list {
 			if !slices.Contains(allowed, x) {
@@ -90,6 +90,9 @@ func (e *environment) sampler(o *options) sdktrace.Sampler {
 			s, source = e.ratioSampler(kind, arg, argName), name
 		default:
 			s, source = fixedSampler(kind), name
+			if argName != "" {
+				e.warn("", argName, arg, "has no effect on "+kind, s.Description())
+			}
 		}
 	} else if argName != "" {
 		e.warn("", argName, arg, "has no effect without OTEL_TRACES_SAMPLER", s.Description())
@@ -142,19 +145,20 @@ func (e *environment) propagator(o *options) *propagation.Propagator {
 	if v, name := e.get("OTEL_PROPAGATORS"); name != "" {
 		list := splitList(strings.ToLower(v))
 		known := slices.DeleteFunc(slices.Clone(list), func(s string) bool {
-			return s != "tracecontext" && s != "baggage" && s != "none"
+			return s != "tracecontext" && s != "baggage" && s != exporterNone
 		})
-		if i := slices.Index(known, "none"); i >= 0 {
+		unknown := len(list) - len(known)
+		if slices.Contains(known, exporterNone) {
+			if len(known) > 1 {
+				e.warn("", name, v, "none excludes the others", exporterNone)
+			}
 			known = nil
 		}
-		switch {
-		case len(list) > 0 && !slices.Contains(list, "none") && len(known) == 0:
-			e.warn("", name, v, "want tracecontext, baggage or none (others: WithPropagation)", strings.Join(names, ","))
-		default:
-			if len(known) < len(list) && !slices.Equal(list, []string{"none"}) {
-				e.warn("", name, v, "want tracecontext, baggage or none (others: WithPropagation)", orNone(known))
-			}
+		if unknown < len(list) { // else nobody knows what was meant
 			names, source = known, name
+		}
+		if unknown > 0 {
+			e.warn("", name, v, "want tracecontext, baggage or none (others: WithPropagation)", orNone(names))
 		}
 	}
 	if !slices.Contains(names, "tracecontext") {
@@ -184,10 +188,10 @@ type batchConfig struct {
 // batch resolves OTEL_BSP_* or OTEL_BLRP_*.
 func (e *environment) batch(signal, prefix string, delay time.Duration) batchConfig {
 	c := batchConfig{
-		queue:   resolve(e, signal+".queue_size", parseInt(1), nil, "", 2048, prefix+"MAX_QUEUE_SIZE"),
-		batch:   resolve(e, signal+".batch_size", parseInt(1), nil, "", 512, prefix+"MAX_EXPORT_BATCH_SIZE"),
-		delay:   resolve(e, signal+".batch_delay", parseMillis(1), nil, "", delay, prefix+"SCHEDULE_DELAY"),
-		timeout: resolve(e, signal+".batch_timeout", parseMillis(1), nil, "", 30*time.Second, prefix+"EXPORT_TIMEOUT"),
+		queue:   resolve(e, signal+".queue_size", parsePositive, nil, "", 2048, prefix+"MAX_QUEUE_SIZE"),
+		batch:   resolve(e, signal+".batch_size", parsePositive, nil, "", 512, prefix+"MAX_EXPORT_BATCH_SIZE"),
+		delay:   resolve(e, signal+".batch_delay", parseMillis, nil, "", delay, prefix+"SCHEDULE_DELAY"),
+		timeout: e.timeLimit(signal+".batch_timeout", 30*time.Second, prefix+"EXPORT_TIMEOUT"),
 	}
 	if c.batch > c.queue {
 		if e.sourceOf(signal+".batch_size") != sourceDefault {
@@ -201,8 +205,8 @@ func (e *environment) batch(signal, prefix string, delay time.Duration) batchCon
 
 // spanLimits resolves the limits of spans, the general ones behind their own.
 func (e *environment) spanLimits() sdktrace.SpanLimits {
-	limit := func(name string, def int, vars ...string) int {
-		return resolve(e, "traces."+name, parseInt(0), nil, "", def, vars...)
+	limit := func(name string, def countLimit, vars ...string) int {
+		return int(resolve(e, "traces."+name, parseLimit, nil, "", def, vars...))
 	}
 	return sdktrace.SpanLimits{
 		AttributeValueLengthLimit:   limit("attribute_value_length", -1, "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT"),
@@ -217,9 +221,24 @@ func (e *environment) spanLimits() sdktrace.SpanLimits {
 
 // logLimits resolves the limits of log records.
 func (e *environment) logLimits() (count, length int) {
-	count = resolve(e, "logs.attribute_count", parseInt(0), nil, "", 128, "OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT", "OTEL_ATTRIBUTE_COUNT_LIMIT")
-	length = resolve(e, "logs.attribute_value_length", parseInt(0), nil, "", -1, "OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT")
+	count = int(resolve(e, "logs.attribute_count", parseLimit, nil, "", 128, "OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT", "OTEL_ATTRIBUTE_COUNT_LIMIT"))
+	length = int(resolve(e, "logs.attribute_value_length", parseLimit, nil, "", -1, "OTEL_LOGRECORD_ATTRIBUTE_VALUE_LENGTH_LIMIT", "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT"))
 	return count, length
+}
+
+// countLimit is a limit of the SDK; a negative one is none.
+type countLimit int
+
+func (l countLimit) String() string {
+	if l < 0 {
+		return "no limit"
+	}
+	return strconv.Itoa(int(l))
+}
+
+func parseLimit(s string) (countLimit, error) {
+	n, err := parseWhole(s, 0)
+	return countLimit(n), err
 }
 
 // metricConfig says how metrics are aggregated and when they are sent.
@@ -232,8 +251,8 @@ type metricConfig struct {
 
 func (e *environment) metric(o *options) metricConfig {
 	c := metricConfig{
-		interval: resolve(e, "metrics.interval", parseMillis(1), o.metricInterval, "WithMetricInterval", 15*time.Second, "OTEL_METRIC_EXPORT_INTERVAL"),
-		timeout:  resolve(e, "metrics.export_timeout", parseMillis(1), nil, "", 30*time.Second, "OTEL_METRIC_EXPORT_TIMEOUT"),
+		interval: resolve(e, "metrics.interval", parseMillis, o.metricInterval, "WithMetricInterval", 15*time.Second, "OTEL_METRIC_EXPORT_INTERVAL"),
+		timeout:  e.timeLimit("metrics.export_timeout", 30*time.Second, "OTEL_METRIC_EXPORT_TIMEOUT"),
 	}
 	switch resolve(e, "metrics.temporality", parseEnum("cumulative", "delta", "lowmemory"), nil, "", "cumulative", otlpPrefix+"METRICS_TEMPORALITY_PREFERENCE") {
 	case "delta":
@@ -273,28 +292,37 @@ func exponentialHistograms(k sdkmetric.InstrumentKind) sdkmetric.Aggregation {
 
 // prometheusAddr resolves the address to listen on; "" for none.
 func (e *environment) prometheusAddr(o *options, exporter bool) string {
-	addr, source := "", sourceDefault
+	addr, sources := "", []string{sourceDefault}
 	if exporter {
 		addr = "localhost:9464"
 	}
 	if o.prometheus != nil && *o.prometheus != "" {
-		addr, source = *o.prometheus, "WithPrometheus"
+		addr, sources = *o.prometheus, []string{"WithPrometheus"}
 	}
 	if addr != "" {
 		host, port := splitAddr(addr)
+		hostVar, portVar := "", ""
 		if v, name := e.get("OTEL_EXPORTER_PROMETHEUS_HOST"); name != "" {
-			host, source = v, name
+			host, hostVar = v, name
 		}
 		if v, name := e.get("OTEL_EXPORTER_PROMETHEUS_PORT"); name != "" {
 			if n, err := strconv.Atoi(v); err != nil || n < 0 || n > 65535 {
 				e.warn("", name, v, "want a port from 0 to 65535", port)
 			} else {
-				port, source = v, name
+				port, portVar = v, name
+			}
+		}
+		if hostVar != "" && portVar != "" {
+			sources = nil
+		}
+		for _, name := range []string{hostVar, portVar} {
+			if name != "" {
+				sources = append(sources, e.at(name))
 			}
 		}
 		addr = joinAddr(host, port)
 	}
-	e.set("metrics.prometheus", orNone(splitList(addr)), source)
+	e.set("metrics.prometheus", orNone(splitList(addr)), strings.Join(sources, ", "))
 	return addr
 }
 

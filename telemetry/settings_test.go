@@ -58,7 +58,7 @@ func TestWrongValuesWarn(t *testing.T) { // rule 32
 		{Env{"OTEL_BSP_SCHEDULE_DELAY": "0"}, `OTEL_BSP_SCHEDULE_DELAY="0": want a whole number of milliseconds > 0; using 5s`, "traces.batch_delay=5s"},
 		{Env{"OTEL_BSP_SCHEDULE_DELAY": "5s"}, `OTEL_BSP_SCHEDULE_DELAY="5s": want a whole number of milliseconds > 0; using 5s`, "traces.batch_delay=5s"},
 		{Env{"OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "5000"}, `OTEL_BSP_MAX_EXPORT_BATCH_SIZE="5000": want at most the queue size; using 2048`, "traces.batch_size=2048"},
-		{Env{"OTEL_BLRP_EXPORT_TIMEOUT": "x"}, `OTEL_BLRP_EXPORT_TIMEOUT="x": want a whole number of milliseconds > 0; using 30s`, "logs.batch_timeout=30s"},
+		{Env{"OTEL_BLRP_EXPORT_TIMEOUT": "x"}, `OTEL_BLRP_EXPORT_TIMEOUT="x": want a whole number of milliseconds, or 0 for no limit; using 30s`, "logs.batch_timeout=30s"},
 		{Env{"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "10%"}, `OTEL_TRACES_SAMPLER_ARG="10%": want a number from 0 to 1, as in 0.1; using 1 (every trace is sampled)`, "traces.sampler=TraceIDRatioBased{1}"},
 		{Env{"OTEL_TRACES_SAMPLER": "parentbased_traceidratio", "OTEL_TRACES_SAMPLER_ARG": "NaN"}, `OTEL_TRACES_SAMPLER_ARG="NaN": want a number from 0 to 1, as in 0.1; using 1 (every trace is sampled)`, ""},
 		{Env{"OTEL_TRACES_SAMPLER": "jaeger_remote"}, `OTEL_TRACES_SAMPLER="jaeger_remote": want always_on, always_off, traceidratio, parentbased_always_on, parentbased_always_off or parentbased_traceidratio; using ParentBased`, ""},
@@ -68,7 +68,7 @@ func TestWrongValuesWarn(t *testing.T) { // rule 32
 		{Env{"OTEL_METRIC_EXPORT_INTERVAL": "-5"}, `OTEL_METRIC_EXPORT_INTERVAL="-5": want a whole number of milliseconds > 0; using 15s`, "metrics.interval=15s"},
 		{Env{"OTEL_METRICS_EXEMPLAR_FILTER": "some"}, `OTEL_METRICS_EXEMPLAR_FILTER="some": want trace_based, always_on or always_off; using trace_based`, "metrics.exemplars=trace_based"},
 		{Env{"OTEL_SDK_DISABLED": "yes"}, `OTEL_SDK_DISABLED="yes": want true or false; using false`, "disabled=false"},
-		{Env{"OTEL_RESOURCE_ATTRIBUTES": "a=1,b"}, `OTEL_RESOURCE_ATTRIBUTES="a=1,b": want key=value,key=value with percent-encoded values; using no attribute of it`, ""},
+		{Env{"OTEL_RESOURCE_ATTRIBUTES": "a=1,b"}, `OTEL_RESOURCE_ATTRIBUTES: want key=value,key=value with percent-encoded values; member 2 is not; using the other attributes`, ""},
 		{Env{"OTEL_LOG_LEVEL": "verbose"}, `OTEL_LOG_LEVEL="verbose": want none, error, warn, info or debug; using info`, "diagnostics.level=info"},
 		{Env{"OTEL_SPAN_EVENT_COUNT_LIMIT": "-1"}, `OTEL_SPAN_EVENT_COUNT_LIMIT="-1": want a whole number >= 0; using 128`, "traces.event_count=128"},
 		{Env{"OTEL_TRACES_EXPORTER": "none,console"}, `OTEL_TRACES_EXPORTER="none,console": none excludes the others; using none`, "traces.exporters=none"},
@@ -102,7 +102,7 @@ func TestWrongOTLPValuesWarn(t *testing.T) { // rule 32
 		{Env{"OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"}, `OTEL_EXPORTER_OTLP_PROTOCOL="http/json": want grpc or http/protobuf; using http/protobuf`},
 		{Env{"OTEL_EXPORTER_OTLP_PROTOCOL": "thrift"}, `OTEL_EXPORTER_OTLP_PROTOCOL="thrift": want grpc or http/protobuf; using grpc`},
 		{Env{"OTEL_EXPORTER_OTLP_COMPRESSION": "zstd"}, `OTEL_EXPORTER_OTLP_COMPRESSION="zstd": want gzip or none; using none`},
-		{Env{"OTEL_EXPORTER_OTLP_TIMEOUT": "0"}, `OTEL_EXPORTER_OTLP_TIMEOUT="0": want a whole number of milliseconds > 0; using 10s`},
+		{Env{"OTEL_EXPORTER_OTLP_TIMEOUT": "-1"}, `OTEL_EXPORTER_OTLP_TIMEOUT="-1": want a whole number of milliseconds, or 0 for no limit; using 10s`},
 		{Env{"OTEL_EXPORTER_OTLP_HEADERS": "a=b,S3CRET"}, `OTEL_EXPORTER_OTLP_HEADERS: want key=value,key=value with percent-encoded values; member 2 is not; using the other headers`},
 		{Env{"OTEL_EXPORTER_OTLP_HEADERS": "a=%0ab"}, `OTEL_EXPORTER_OTLP_HEADERS: want key=value,key=value with percent-encoded values; member 1 is not; using the other headers`},
 		{Env{"OTEL_EXPORTER_OTLP_CERTIFICATE": "/no/such"}, `OTEL_EXPORTER_OTLP_CERTIFICATE="/no/such": has no effect on a plaintext endpoint (http://localhost:4317); using no TLS`},
@@ -134,7 +134,7 @@ func TestUnusableValuesAreErrors(t *testing.T) { // rule 32
 		{Env{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "collector:4317"}, signalTraces, `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT="collector:4317": want a scheme: http://collector:4317 for plaintext or https://collector:4317 for TLS; not exporting traces`},
 		{Env{"OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": "https://u:p@collector"}, signalLogs, `OTEL_EXPORTER_OTLP_LOGS_ENDPOINT="[redacted]": want no user, password or query in the URL; credentials go into OTEL_EXPORTER_OTLP_HEADERS; not exporting logs`},
 		{Env{"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "https://localhost:1", "OTEL_EXPORTER_OTLP_METRICS_CERTIFICATE": "/no/such.pem"}, signalMetrics, `OTEL_EXPORTER_OTLP_METRICS_CERTIFICATE="/no/such.pem": want a readable file of PEM certificates: no such file or directory; not exporting metrics`},
-		{Env{"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "https://localhost:1", "OTEL_EXPORTER_OTLP_METRICS_CLIENT_KEY": "/no/such.key"}, signalMetrics, `OTEL_EXPORTER_OTLP_METRICS_CLIENT_KEY="/no/such.key": want OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE beside it; not exporting metrics`},
+		{Env{"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "https://localhost:1", "OTEL_EXPORTER_OTLP_METRICS_CLIENT_KEY": "/no/such.key"}, signalMetrics, `OTEL_EXPORTER_OTLP_METRICS_CLIENT_KEY="/no/such.key": want OTEL_EXPORTER_OTLP_METRICS_CLIENT_CERTIFICATE beside it; not exporting metrics`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.want[:30], func(t *testing.T) {
@@ -336,7 +336,11 @@ func TestSamplers(t *testing.T) { // rule 31
 		"parentbased_always_off":   sdktrace.ParentBased(sdktrace.NeverSample()),
 		"parentbased_traceidratio": sdktrace.ParentBased(sdktrace.TraceIDRatioBased(0.25)),
 	} {
-		e := &environment{lookup: Env{"OTEL_TRACES_SAMPLER": kind, "OTEL_TRACES_SAMPLER_ARG": "0.25"}.lookup}
+		vars := Env{"OTEL_TRACES_SAMPLER": kind}
+		if strings.HasSuffix(kind, "ratio") {
+			vars["OTEL_TRACES_SAMPLER_ARG"] = "0.25"
+		}
+		e := &environment{lookup: vars.lookup}
 		if got := e.sampler(newOptions([]Option{WithSampler(sdktrace.NeverSample())})); got.Description() != want.Description() || len(e.warnings) > 0 {
 			t.Errorf("%s: got %s, want %s; warnings %q", kind, got.Description(), want.Description(), e.warnings)
 		}

@@ -141,6 +141,7 @@ func build(ctx context.Context, o *options) (*core, error) {
 	if !o.withoutGlobals {
 		c.diag.install() // before the SDK has anything to say
 	}
+	env.warnIgnored()
 	c.resource = env.resource(ctx, o, rootFS())
 	c.propagator = env.propagator(o)
 
@@ -198,7 +199,7 @@ func (c *core) otlpDelivery(env *environment, name string) (otlpConfig, *deliver
 	if err != nil {
 		return cfg, nil, env.located(err)
 	}
-	c.diag.hide(cfg.headers)
+	c.diag.hide(cfg.secrets())
 	return cfg, c.delivery(name, cfg), nil
 }
 
