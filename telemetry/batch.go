@@ -16,10 +16,12 @@ type batcher[T any] struct {
 	export func(ctx context.Context, batch []T) error // serial calls; reports its own failures
 	full   func()                                     // called once, when the first item is dropped
 
-	mu      sync.Mutex
-	queue   []T
-	stopped bool
-	warned  bool
+	mu       sync.Mutex
+	queue    []T // from head on
+	head     int
+	inFlight int // taken out and not yet settled
+	stopped  bool
+	warned   bool
 
 	dropped atomic.Int64
 	kick    chan struct{}      // a batch is ready
@@ -49,13 +51,10 @@ func newBatcher[T any](cfg batchConfig, export func(context.Context, []T) error,
 // put queues v, or drops it when the queue is full or stopped.
 func (b *batcher[T]) put(v T) {
 	b.mu.Lock()
-	switch {
-	case b.stopped:
-		b.mu.Unlock()
-		return
-	case len(b.queue) >= b.cfg.queue:
-		first := !b.warned
-		b.warned = true
+	waiting := len(b.queue) - b.head
+	if b.stopped || waiting >= b.cfg.queue {
+		first := !b.stopped && !b.warned
+		b.warned = b.warned || first
 		b.mu.Unlock()
 		b.dropped.Add(1)
 		if first {
@@ -63,8 +62,12 @@ func (b *batcher[T]) put(v T) {
 		}
 		return
 	}
+	if len(b.queue) == cap(b.queue) && b.head > waiting { // move up rather than grow
+		clear(b.queue[copy(b.queue, b.queue[b.head:]):])
+		b.queue, b.head = b.queue[:waiting], 0
+	}
 	b.queue = append(b.queue, v)
-	ready := len(b.queue) >= b.cfg.batch
+	ready := waiting+1 >= b.cfg.batch
 	b.mu.Unlock()
 	if ready {
 		select {
@@ -74,10 +77,18 @@ func (b *batcher[T]) put(v T) {
 	}
 }
 
+// waiting counts the items in the queue.
+func (b *batcher[T]) waiting() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.queue) - b.head
+}
+
+// queued counts the items of which it is not known yet what becomes of them.
 func (b *batcher[T]) queued() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return len(b.queue)
+	return len(b.queue) - b.head + b.inFlight
 }
 
 func (b *batcher[T]) droppedItems() int64 { return b.dropped.Load() }
@@ -90,14 +101,14 @@ func (b *batcher[T]) run() {
 	for {
 		select {
 		case <-b.stop:
-			b.err = b.drain(&batch, b.queued())
+			b.err = b.drain(&batch, b.waiting())
 			return
 		case <-tick.C:
-			_ = b.drain(&batch, b.queued())
+			_ = b.drain(&batch, b.waiting())
 		case <-b.kick:
-			_ = b.drain(&batch, b.queued()/b.cfg.batch*b.cfg.batch)
+			_ = b.drain(&batch, b.waiting()/b.cfg.batch*b.cfg.batch)
 		case reply := <-b.flushes:
-			reply <- b.drain(&batch, b.queued())
+			reply <- b.drain(&batch, b.waiting())
 		}
 	}
 }
@@ -116,6 +127,7 @@ func (b *batcher[T]) drain(batch *[]T, n int) error {
 		}
 		cancel()
 		clear(*batch)
+		b.settled()
 		n -= took
 	}
 	return last
@@ -125,12 +137,20 @@ func (b *batcher[T]) drain(batch *[]T, n int) error {
 func (b *batcher[T]) take(batch *[]T, n int) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	n = min(n, len(b.queue))
-	*batch = append((*batch)[:0], b.queue[:n]...)
-	rest := copy(b.queue, b.queue[n:])
-	clear(b.queue[rest:])
-	b.queue = b.queue[:rest]
-	return n
+	end := min(b.head+n, len(b.queue))
+	taken := b.queue[b.head:end]
+	*batch = append((*batch)[:0], taken...)
+	clear(taken)
+	if b.inFlight, b.head = len(taken), end; end == len(b.queue) {
+		b.queue, b.head = b.queue[:0], 0
+	}
+	return b.inFlight
+}
+
+func (b *batcher[T]) settled() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.inFlight = 0
 }
 
 // flush exports what was queued when it was called.

@@ -39,8 +39,9 @@ type delivery struct {
 
 	mu          sync.Mutex
 	pausedUntil time.Time
-	lastErr     error // its text only: a back end may quote the credentials it was sent
-	failing     bool
+	state       State
+	lastErr     error     // its text only: a back end may quote the credentials it was sent
+	failedAt    time.Time // when lastErr was
 }
 
 // counts are of spans, data points or log records.
@@ -61,7 +62,7 @@ func (d *delivery) send(ctx context.Context, n int, export func(context.Context)
 	if rejected, ok := partialSuccess(err); ok {
 		d.counts.exported.Add(int64(n) - min(rejected, int64(n)))
 		d.counts.failed.Add(min(rejected, int64(n)))
-		d.report.partial(d.signal, err)
+		d.report.partial(d.signal, rejected, err)
 		d.succeeded()
 		return nil
 	}
@@ -73,22 +74,27 @@ func (d *delivery) send(ctx context.Context, n int, export func(context.Context)
 	if ctx.Err() == context.Canceled && (errors.Is(err, context.Canceled) || status.Code(err) == codes.Canceled) {
 		err = errGivenUp
 	}
+	d.failed(n, err)
+	return errReported
+}
+
+func (d *delivery) failed(n int, err error) {
 	d.counts.failed.Add(int64(n))
-	if !unsupported(err) && !d.report.unasked() {
+	refused := unsupported(err)
+	if !refused && !d.report.unasked() {
 		d.counts.lost.Add(int64(n))
 	}
 	d.mu.Lock()
-	d.lastErr, d.failing = errors.New(d.report.diag.redact(cause(err))), true
-	if unsupported(err) {
-		d.pausedUntil = time.Now().Add(pauseUnsupported)
+	d.lastErr, d.failedAt, d.state = errors.New(d.report.diag.redact(cause(err))), time.Now(), StateFailing
+	if refused {
+		d.state, d.pausedUntil = StateUnsupported, time.Now().Add(pauseUnsupported)
 	}
 	d.mu.Unlock()
-	if unsupported(err) {
+	if refused {
 		d.report.unsupported(d.signal, err)
 	} else {
 		d.report.failed(d.signal, n, err)
 	}
-	return errReported
 }
 
 // attempt tries until it succeeds, cannot succeed, or ctx ends. It returns the
@@ -97,7 +103,7 @@ func (d *delivery) attempt(ctx context.Context, export func(context.Context) err
 	wait := 500 * time.Millisecond
 	for {
 		reply := &attemptReply{}
-		err := export(context.WithValue(ctx, attemptKey{}, reply))
+		err := guarded(context.WithValue(ctx, attemptKey{}, reply), export)
 		if err != nil && reply.status != 0 {
 			err = &httpError{attemptReply: *reply, err: err}
 		}
@@ -111,6 +117,17 @@ func (d *delivery) attempt(ctx context.Context, export func(context.Context) err
 		}
 		wait = min(2*wait, 5*time.Second)
 	}
+}
+
+// guarded runs an exporter, which may be the user's: its panic is a failed
+// batch and not the end of the service.
+func guarded(ctx context.Context, export func(context.Context) error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("the exporter panicked: %v", v)
+		}
+	}()
+	return export(ctx)
 }
 
 // sleep waits, and reports whether another attempt is worth it: not after
@@ -143,7 +160,7 @@ func (d *delivery) sleep(ctx context.Context, wait time.Duration) bool {
 func (d *delivery) isFailing() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.failing || !d.report.reached()
+	return d.state == StateFailing || !d.report.reached()
 }
 
 func (d *delivery) paused() bool {
@@ -152,9 +169,12 @@ func (d *delivery) paused() bool {
 	return time.Now().Before(d.pausedUntil)
 }
 
+// wanted reports whether somebody expects this signal there.
+func (d *delivery) wanted() bool { return !d.paused() && !d.report.unasked() }
+
 func (d *delivery) succeeded() {
 	d.mu.Lock()
-	d.failing, d.pausedUntil = false, time.Time{}
+	d.state, d.pausedUntil = StateOK, time.Time{}
 	d.mu.Unlock()
 	d.report.succeeded(d.signal)
 }

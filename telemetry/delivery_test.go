@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -141,6 +142,40 @@ func TestPartialSuccess(t *testing.T) {
 	}
 }
 
+// A warning with which a batch is taken whole costs nothing.
+// https://opentelemetry.io/docs/specs/otlp/#partial-success
+func TestPartialSuccessWarning(t *testing.T) {
+	var diag DiagLog
+	d, _, _ := newTestDelivery(&diag)
+	for range 2 {
+		if err := d.send(t.Context(), 10, func(context.Context) error {
+			return errors.New("OTLP partial success: use the new port (soon) (0 spans rejected)")
+		}); err != nil {
+			t.Error(err)
+		}
+	}
+	if e, f := d.counts.exported.Load(), d.counts.failed.Load(); e != 20 || f != 0 {
+		t.Errorf("%d exported, %d failed; want 20, 0", e, f)
+	}
+	if got := diag.Lines(""); len(got) != 1 || !strings.Contains(got[0], "took all traces with a warning") || !strings.Contains(got[0], "use the new port (soon)") {
+		t.Errorf("reported %q", got)
+	}
+}
+
+// A panic in an exporter of the user's is a failed batch.
+func TestExporterPanics(t *testing.T) {
+	var diag DiagLog
+	d, _, _ := newTestDelivery(&diag)
+	d.once = true
+	if err := d.send(t.Context(), 2, func(context.Context) error { panic("boom") }); err == nil {
+		t.Error("no error")
+	}
+	state, lastErr, _ := d.current()
+	if state != StateFailing || lastErr.Error() != "the exporter panicked: boom" || d.counts.failed.Load() != 2 {
+		t.Errorf("state %s, last error %v, %d failed", state, lastErr, d.counts.failed.Load())
+	}
+}
+
 // An unsupported signal rests for five minutes, then is tried once more.
 func TestUnsupportedPauses(t *testing.T) { // rule 33
 	synctest.Test(t, func(t *testing.T) {
@@ -159,7 +194,7 @@ func TestUnsupportedPauses(t *testing.T) { // rule 33
 		if err := d.send(t.Context(), 1, func(context.Context) error { return nil }); err != nil {
 			t.Error(err)
 		}
-		if state, _ := d.state(); state != StateOK {
+		if state, _, _ := d.current(); state != StateOK {
 			t.Errorf("state is %s", state)
 		}
 	})

@@ -31,6 +31,7 @@ func (e *environment) newDiagnostics(h slog.Handler) *diagnostics {
 	if h == nil {
 		h = stderrDiagnostics(os.Stderr, level)
 	}
+	h = safeBase(h) // never through slog.Default
 	d := &diagnostics{seen: map[string]time.Time{}}
 	d.Logger = slog.New(&redactor{Handler: h, d: d})
 	return d

@@ -6,9 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
-	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -17,9 +17,6 @@ import (
 	"go.opentelemetry.io/otel"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 )
-
-// childEnv names the program that this binary is to be, in a process of its own.
-const childEnv = "TELEMETRY_TEST_CHILD"
 
 // printExporter prints the names of the spans it is given.
 type printExporter struct{}
@@ -33,72 +30,47 @@ func (printExporter) ExportSpans(_ context.Context, spans []sdktrace.ReadOnlySpa
 
 func (printExporter) Shutdown(context.Context) error { return nil }
 
-// runChild runs the program that childEnv names, if any.
-func runChild() bool {
-	programs := map[string]func(context.Context) error{
-		"wait":  func(ctx context.Context) error { fmt.Println("ready"); <-ctx.Done(); return ctx.Err() },
-		"deaf":  func(context.Context) error { fmt.Println("ready"); select {} },
-		"panic": func(context.Context) error { panic("boom") },
-		"fail":  func(context.Context) error { return errors.New("it failed") },
+// runProgram is a program that makes a span and leaves the rest to fn.
+func runProgram(fn func(context.Context) error) func() {
+	return func() {
+		err := Run(context.Background(), func(ctx context.Context) error {
+			_, span := otel.Tracer("child").Start(ctx, "work")
+			span.End()
+			return fn(ctx)
+		}, quiet(nil).Option(), WithSpanExporter(printExporter{}), WithServiceName("child"), WithRuntimeMetrics(false))
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "Run:", err)
+			os.Exit(1)
+		}
 	}
-	fn := programs[os.Getenv(childEnv)]
-	if fn == nil {
-		return false
-	}
-	err := Run(context.Background(), func(ctx context.Context) error {
-		_, span := otel.Tracer("child").Start(ctx, "work")
+}
+
+func init() {
+	Programs["wait"] = runProgram(func(ctx context.Context) error { fmt.Println("ready"); <-ctx.Done(); return ctx.Err() })
+	Programs["deaf"] = runProgram(func(context.Context) error { fmt.Println("ready"); select {} })
+	Programs["panic"] = runProgram(func(context.Context) error { panic("boom") })
+	Programs["fail"] = runProgram(func(context.Context) error { return errors.New("it failed") })
+	Programs["setup"] = func() {
+		tel := MustSetup(context.Background(), quiet(nil).Option(), WithSpanExporter(printExporter{}), WithServiceName("child"))
+		_, span := tel.TracerProvider().Tracer("child").Start(context.Background(), "work")
 		span.End()
-		return fn(ctx)
-	}, quiet(nil).Option(), WithSpanExporter(printExporter{}), WithServiceName("child"), WithRuntimeMetrics(false))
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "Run:", err)
-		os.Exit(1)
-	}
-	return true
-}
-
-// child starts program in a process of its own.
-func child(t *testing.T, program string) (cmd *exec.Cmd, stdout *bufio.Reader, stderr *bytes.Buffer) {
-	t.Helper()
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	t.Cleanup(cancel)
-	cmd = exec.CommandContext(ctx, exe)
-	cmd.Env = append(os.Environ(), childEnv+"="+program)
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stderr = &bytes.Buffer{}
-	cmd.Stderr = stderr
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	return cmd, bufio.NewReader(out), stderr
-}
-
-func readLine(t *testing.T, r *bufio.Reader, want string) {
-	t.Helper()
-	line, err := r.ReadString('\n')
-	if strings.TrimSpace(line) != want {
-		t.Fatalf("child printed %q (%v), want %q", line, err, want)
+		fmt.Println("ready")
+		if line, _ := bufio.NewReader(os.Stdin).ReadString('\n'); line == "panic\n" {
+			panic("boom")
+		}
+		select {}
 	}
 }
 
 func TestRunEndsOnSignal(t *testing.T) { // rule 35
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
 		t.Run(sig.String(), func(t *testing.T) {
-			cmd, stdout, stderr := child(t, "wait")
-			readLine(t, stdout, "ready")
-			if err := cmd.Process.Signal(sig); err != nil {
-				t.Fatal(err)
-			}
-			readLine(t, stdout, "exported work")
-			if err := cmd.Wait(); err != nil || stderr.Len() > 0 {
-				t.Errorf("child: %v; stderr:\n%s", err, stderr)
+			c := StartChild(t, "wait")
+			c.ReadLine(t, "ready")
+			c.Signal(t, sig)
+			c.ReadLine(t, "exported work")
+			if err := c.Wait(); err != nil || c.Stderr.Len() > 0 {
+				t.Errorf("child: %v; stderr:\n%s", err, &c.Stderr)
 			}
 		})
 	}
@@ -106,24 +78,22 @@ func TestRunEndsOnSignal(t *testing.T) { // rule 35
 
 // The second signal finds the default action.
 func TestRunSecondSignalKills(t *testing.T) { // rule 35
-	cmd, stdout, _ := child(t, "deaf")
-	readLine(t, stdout, "ready")
+	c := StartChild(t, "deaf")
+	c.ReadLine(t, "ready")
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = cmd.Wait() // its state says more
+		_ = c.Wait() // its state says more
 	}()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for { // the first one that arrives ends the context, the next the process
-		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		if err := c.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 			t.Fatal(err)
 		}
 		select {
 		case <-done:
-			if status := cmd.ProcessState.Sys().(syscall.WaitStatus); !status.Signaled() || status.Signal() != syscall.SIGTERM {
-				t.Errorf("child ended with %v, want SIGTERM", cmd.ProcessState)
-			}
+			c.WantSignaled(t, syscall.SIGTERM)
 			return
 		case <-tick.C:
 		}
@@ -132,22 +102,47 @@ func TestRunSecondSignalKills(t *testing.T) { // rule 35
 
 // A panic is flushed before and goes on, with its own stack and exit code 2.
 func TestRunPanics(t *testing.T) { // rule 35
-	cmd, stdout, stderr := child(t, "panic")
-	readLine(t, stdout, "exported work")
-	if err := cmd.Wait(); err == nil || cmd.ProcessState.ExitCode() != 2 {
-		t.Errorf("child ended with %v, want exit code 2", cmd.ProcessState)
+	c := StartChild(t, "panic")
+	c.ReadLine(t, "exported work")
+	if err := c.Wait(); err == nil || c.ProcessState.ExitCode() != 2 {
+		t.Errorf("child ended with %v, want exit code 2", c.ProcessState)
 	}
-	if text := stderr.String(); !strings.Contains(text, "panic: boom") || !strings.Contains(text, "run_test.go") || strings.Contains(text, "recovered") {
+	if text := c.Stderr.String(); !strings.Contains(text, "panic: boom") || !strings.Contains(text, "run_test.go") || strings.Contains(text, "recovered") {
 		t.Errorf("stderr:\n%s", text)
 	}
 }
 
 func TestRunReturnsError(t *testing.T) {
-	cmd, stdout, stderr := child(t, "fail")
-	readLine(t, stdout, "exported work")
-	if err := cmd.Wait(); err == nil || !strings.Contains(stderr.String(), "Run: it failed") {
-		t.Errorf("child: %v; stderr:\n%s", cmd.ProcessState, stderr)
+	c := StartChild(t, "fail")
+	c.ReadLine(t, "exported work")
+	if err := c.Wait(); err == nil || !strings.Contains(c.Stderr.String(), "Run: it failed") {
+		t.Errorf("child: %v; stderr:\n%s", c.ProcessState, &c.Stderr)
 	}
+}
+
+// Setup alone handles neither signals nor panics.
+func TestSetupLeavesSignalsAndPanicsAlone(t *testing.T) { // rule 35
+	t.Run("signal", func(t *testing.T) {
+		c := StartChild(t, "setup")
+		c.ReadLine(t, "ready")
+		c.Signal(t, syscall.SIGTERM)
+		_ = c.Wait()
+		c.WantSignaled(t, syscall.SIGTERM)
+	})
+	t.Run("panic", func(t *testing.T) {
+		c := StartChild(t, "setup")
+		c.ReadLine(t, "ready")
+		if _, err := io.WriteString(c.Stdin, "panic\n"); err != nil {
+			t.Fatal(err)
+		}
+		rest, err := io.ReadAll(c.Stdout)
+		if err != nil || len(rest) > 0 {
+			t.Errorf("child printed %q (%v), want nothing flushed", rest, err)
+		}
+		if err := c.Wait(); err == nil || c.ProcessState.ExitCode() != 2 {
+			t.Errorf("child ended with %v, want exit code 2", c.ProcessState)
+		}
+	})
 }
 
 // Faulty telemetry stops no service, unless it is told to.

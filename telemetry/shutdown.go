@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -24,21 +25,43 @@ func (t *Telemetry) Shutdown(ctx context.Context) error {
 	if t.shared {
 		return nil
 	}
-	t.core.shutdown.Do(func() { t.result = t.stopAll(ctx) })
-	return t.result
+	first := false
+	t.core.shutdown.Do(func() { first = true })
+	if first {
+		t.result = t.stopAll(ctx)
+		close(t.stopped)
+	}
+	select {
+	case <-t.stopped:
+		return t.result
+	default:
+	}
+	select {
+	case <-t.stopped:
+		return t.result
+	case <-ctx.Done(): // not later than told, whatever the first call's ctx allows
+		return ctx.Err()
+	}
 }
 
 // Close is Shutdown within [WithShutdownTimeout]. It implements io.Closer.
 func (t *Telemetry) Close() error { return t.Shutdown(context.Background()) }
 
-// ForceFlush delivers what is queued and collects metrics once. It returns the
-// context's error when it ends first, and [ErrDataLost], wrapped, when a
-// configured back end did not take the data.
+// ForceFlush delivers what is queued and collects metrics once, all signals
+// side by side. It takes until ctx ends at most, and never longer than
+// [WithShutdownTimeout] or 10 seconds, whichever is more. It returns the
+// context's error when that ends first, and [ErrDataLost], wrapped, when a
+// configured back end did not take the data. After Shutdown it does nothing.
 func (t *Telemetry) ForceFlush(ctx context.Context) error {
+	select {
+	case <-t.closing:
+		return nil
+	default:
+	}
 	ctx, cancel := context.WithTimeout(ctx, max(t.opts.shutdownTimeout, 10*time.Second))
 	defer cancel()
 	before := t.lost()
-	err := t.eachSignal(ctx, func(s *signal) error { return s.flush(ctx) })
+	err := t.eachSignal(ctx, func(s *signal) error { return s.forceFlush(ctx) })
 	return errors.Join(err, t.lostSince(before))
 }
 
@@ -47,17 +70,16 @@ func (c *core) stopAll(ctx context.Context) error {
 	defer cancel()
 	before := c.lost()
 	close(c.closing)
-	err := c.eachSignal(ctx, func(s *signal) error {
-		var wg sync.WaitGroup
-		for _, q := range s.queues { // side by side: a provider stops them one after the other
-			wg.Go(func() { _ = q.Shutdown(ctx) })
-		}
-		stopErr := s.stop(ctx)
-		wg.Wait()
-		return stopErr
+	disconnect := sync.OnceValue(func() error {
+		c.giveUp()
+		return c.conns.close()
 	})
-	c.giveUp()
-	err = errors.Join(err, c.scrape.close(), c.conns.close(), c.lostSince(before))
+	stop := context.AfterFunc(ctx, func() { _ = disconnect() }) // at the deadline: nothing sends any more
+	scraped := make(chan error, 1)
+	go func() { scraped <- c.scrape.close() }()
+	err := c.eachSignal(ctx, func(s *signal) error { return s.shutdown(ctx) })
+	stop()
+	err = errors.Join(err, disconnect(), <-scraped, c.lostSince(before))
 	if !c.opts.withoutGlobals {
 		activeMu.Lock()
 		if active == c {
@@ -66,6 +88,60 @@ func (c *core) stopAll(ctx context.Context) error {
 		activeMu.Unlock()
 	}
 	return err
+}
+
+// shutdown stops a signal's queues and readers side by side, each with all of
+// the time: left to itself its provider stops them one after the other.
+func (s *signal) shutdown(ctx context.Context) error {
+	var wg sync.WaitGroup
+	for _, q := range s.queues {
+		wg.Go(func() { _ = q.Shutdown(ctx) }) // the provider returns the error too
+	}
+	if len(s.readers) == 0 {
+		err := s.stop(ctx)
+		wg.Wait()
+		return err
+	}
+	before := s.settled()
+	errs := make([]error, len(s.readers))
+	for i, r := range s.readers {
+		wg.Go(func() { errs[i] = r.Shutdown(ctx) })
+	}
+	wg.Wait()
+	_ = s.stop(ctx) // nothing but the readers, again
+	err := errors.Join(errs...)
+	if err != nil && s.settled() == before && slices.ContainsFunc(s.deliveries, (*delivery).wanted) {
+		s.cut.Store(true) // there was no time to collect
+	}
+	return err
+}
+
+// forceFlush flushes a signal's queues and readers side by side.
+func (s *signal) forceFlush(ctx context.Context) error {
+	var wg sync.WaitGroup
+	errs := make([]error, len(s.readers))
+	for i, r := range s.readers {
+		if f, ok := r.(interface{ ForceFlush(context.Context) error }); ok {
+			wg.Go(func() { errs[i] = f.ForceFlush(ctx) })
+		}
+	}
+	for _, q := range s.queues {
+		wg.Go(func() { _ = q.ForceFlush(ctx) }) // the provider returns the error too
+	}
+	var err error
+	if len(s.readers) == 0 {
+		err = s.flush(ctx)
+	}
+	wg.Wait()
+	return errors.Join(append(errs, err)...)
+}
+
+// settled counts what was delivered or failed.
+func (s *signal) settled() (n int64) {
+	for _, d := range s.deliveries {
+		n += d.counts.exported.Load() + d.counts.failed.Load()
+	}
+	return n
 }
 
 // eachSignal runs f for all signals side by side. Once ctx is done it waits no
@@ -119,6 +195,9 @@ func (c *core) lost() map[string]int64 {
 func (c *core) lostSince(before map[string]int64) error {
 	var parts []string
 	for _, name := range []string{signalTraces, signalMetrics, signalLogs} {
+		if c.signals[name].cut.Load() {
+			parts = append(parts, "the last "+name)
+		}
 		n := c.lost()[name] - before[name]
 		if n <= 0 {
 			continue

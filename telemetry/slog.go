@@ -45,7 +45,7 @@ func (c *core) slogHandler(base slog.Handler) slog.Handler {
 	h := &contextHandler{propagator: c.propagator}
 	const anyLevel = slog.Level(-1 << 31)
 	if base != nil {
-		h.outputs = append(h.outputs, output{Handler: base, level: anyLevel})
+		h.outputs = append(h.outputs, output{Handler: safeBase(base), level: anyLevel})
 	}
 	if c.signals[signalLogs].on {
 		bridge := otelslog.NewHandler("github.com/rpcscope/rpcscope/telemetry", otelslog.WithLoggerProvider(c.loggerProvider))
@@ -73,9 +73,9 @@ func (h *contextHandler) Handle(ctx context.Context, r slog.Record) error {
 			continue
 		}
 		if o.native {
-			errs = append(errs, o.handle(ctx, withoutSpan(r, span, h.grouped), withoutSpanAttrs(extra)))
+			errs = append(errs, o.handle(ctx, withoutSpan(r.Clone(), span, h.grouped), withoutSpanAttrs(extra)))
 		} else {
-			errs = append(errs, o.handle(ctx, r, extra))
+			errs = append(errs, o.handle(ctx, r.Clone(), extra))
 		}
 	}
 	return errors.Join(errs...)
@@ -86,7 +86,6 @@ func (o *output) handle(ctx context.Context, r slog.Record, extra []slog.Attr) e
 	case len(extra) == 0:
 		return o.Handler.Handle(ctx, r)
 	case o.root == nil:
-		r = r.Clone()
 		r.AddAttrs(extra...)
 		return o.Handler.Handle(ctx, r)
 	}

@@ -1,5 +1,7 @@
 package telemetry
 
+import "time"
+
 // State is what became of a signal.
 type State string
 
@@ -19,15 +21,18 @@ type Stats struct {
 	Logs    SignalStats // in log records
 }
 
-// SignalStats counts what became of one signal, summed over its exporters.
-// Processors and readers of the user's own are not counted.
+// SignalStats counts what became of one signal, summed over its exporters:
+// every sampled span that has ended and every log record is, once for each
+// exporter, exported, dropped, failed or queued. Processors and readers of the
+// user's own, the console and what Prometheus scrapes are not counted: State
+// stays idle where there is nothing else.
 type SignalStats struct {
-	State     State
+	State     State // the worst of its exporters
 	Exported  int64 // accepted by the back end
-	Dropped   int64 // never sent: the queue was full
+	Dropped   int64 // never sent: the queue was full, or Shutdown had begun
 	Failed    int64 // sent in vain, rejected, or not sent because the back end does not take them
-	Queued    int   // waiting
-	LastError error // of the last failed batch; nil if there was none
+	Queued    int   // waiting or being sent
+	LastError error // of the batch that failed last; nil if there was none
 }
 
 // Stats returns the counts so far.
@@ -48,12 +53,13 @@ func (s *signal) stats() SignalStats {
 		st.Queued += q.queued()
 		st.Dropped += q.droppedItems()
 	}
+	var last time.Time
 	for _, d := range s.deliveries {
 		st.Exported += d.counts.exported.Load()
 		st.Failed += d.counts.failed.Load()
-		state, err := d.state()
-		if err != nil {
-			st.LastError = err
+		state, err, at := d.current()
+		if err != nil && !at.Before(last) {
+			st.LastError, last = err, at
 		}
 		if severity[state] > severity[st.State] {
 			st.State = state
@@ -64,17 +70,9 @@ func (s *signal) stats() SignalStats {
 
 var severity = map[State]int{StateIdle: 0, StateOK: 1, StateUnsupported: 2, StateFailing: 3}
 
-func (d *delivery) state() (State, error) {
-	paused := d.paused()
+// current returns the state, and the last error with its time.
+func (d *delivery) current() (State, error, time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	switch {
-	case paused:
-		return StateUnsupported, d.lastErr
-	case d.failing:
-		return StateFailing, d.lastErr
-	case d.counts.exported.Load() > 0:
-		return StateOK, d.lastErr
-	}
-	return StateIdle, d.lastErr
+	return d.state, d.lastErr, d.failedAt
 }

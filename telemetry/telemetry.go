@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"go.opentelemetry.io/contrib/instrumentation/runtime"
 	"go.opentelemetry.io/otel"
@@ -56,7 +57,8 @@ type core struct {
 	abort    context.Context // ends when Shutdown gives up or is done
 	giveUp   context.CancelFunc
 	shutdown sync.Once
-	result   error // of the shutdown
+	stopped  chan struct{} // closed when Shutdown is done
+	result   error         // of the shutdown; read after stopped
 }
 
 // signal is what there is to flush, stop and count of traces, metrics or logs.
@@ -64,6 +66,8 @@ type signal struct {
 	on         bool
 	deliveries []*delivery
 	queues     []queue
+	readers    []sdkmetric.Reader
+	cut        atomic.Bool // a shutdown came to no last collection
 	flush      func(context.Context) error
 	stop       func(context.Context) error
 }
@@ -72,6 +76,7 @@ type signal struct {
 type queue interface {
 	queued() int
 	droppedItems() int64
+	ForceFlush(context.Context) error
 	Shutdown(context.Context) error
 }
 
@@ -132,6 +137,7 @@ func build(ctx context.Context, o *options) (*core, error) {
 		reporters:      map[string]*reporter{},
 		conns:          newConnections(o.dialOptions),
 		closing:        make(chan struct{}),
+		stopped:        make(chan struct{}),
 	}
 	c.abort, c.giveUp = context.WithCancel(context.Background())
 	for _, name := range []string{signalTraces, signalMetrics, signalLogs} {
@@ -144,6 +150,7 @@ func build(ctx context.Context, o *options) (*core, error) {
 	env.warnIgnored()
 	c.resource = env.resource(ctx, o, rootFS())
 	c.propagator = env.propagator(o)
+	ctx = context.WithoutCancel(ctx) // the exporters do not wait for anything
 
 	errs := []error{fileErr}
 	if !env.disabled() && fileErr == nil {
@@ -188,6 +195,7 @@ func (c *core) delivery(name string, cfg otlpConfig) *delivery {
 		r = newReporter(c.diag, place, cfg.defaulted)
 		c.reporters[place] = r
 	}
+	r.defaulted = r.defaulted && cfg.defaulted // one signal that names it is enough
 	d := &delivery{signal: name, timeout: cfg.timeout, report: r, closing: c.closing, abort: c.abort}
 	c.signals[name].deliveries = append(c.signals[name].deliveries, d)
 	return d
@@ -336,7 +344,7 @@ func (c *core) buildMetrics(ctx context.Context, env *environment) error {
 		opts = append(opts, sdkmetric.WithReader(r))
 	}
 	mp := sdkmetric.NewMeterProvider(opts...)
-	c.meterProvider, s.on, s.flush, s.stop = mp, true, mp.ForceFlush, mp.Shutdown
+	c.meterProvider, s.on, s.flush, s.stop, s.readers = mp, true, mp.ForceFlush, mp.Shutdown, readers
 	if o.runtimeMetrics {
 		if rtErr := runtime.Start(runtime.WithMeterProvider(mp)); rtErr != nil {
 			env.warn("", "WithRuntimeMetrics", "", rtErr.Error(), "no runtime metrics")
@@ -420,6 +428,9 @@ func (t *Telemetry) Logger() *slog.Logger { return t.logger }
 // the tenant.id and user.hash of its identity. Keys that a record already has
 // are left as they are; the keys stand outside any group. base keeps its own
 // level; the export starts at [WithMinLogLevel]. nil exports only.
+//
+// The result may become slog's default, also when base is the initial default
+// handler, which would otherwise wait for itself: text goes to stderr then.
 func (t *Telemetry) SlogHandler(base slog.Handler) slog.Handler { return t.slogHandler(base) }
 
 // MetricsHandler serves the metrics in Prometheus' text format, or OpenMetrics
