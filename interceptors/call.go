@@ -114,6 +114,7 @@ type added struct {
 	receive []scoped[func(any) error]
 
 	attributes []attribute.KeyValue
+	deadline   deadline // zero unless Timeout or MaxTimeout has seen the call
 }
 
 func (c *Call) add() *added {

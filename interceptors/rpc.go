@@ -210,6 +210,7 @@ func (r *rpc) attributes(attrs []attribute.KeyValue, code codes.Code, err error)
 	attrs = own.AppendAttributes(r.call.ctx, attrs)
 	if a := r.call.added; a != nil {
 		attrs = append(attrs, a.attributes...)
+		attrs = a.deadline.appendAttributes(attrs, r.call.start)
 	}
 	for _, f := range r.engine().attributes {
 		attrs = append(attrs, r.attributesOf(f)...)

@@ -1,0 +1,26 @@
+// The race detector allocates too: what is counted under it is not what an
+// interceptor costs.
+
+//go:build !race
+
+package main
+
+import "testing"
+
+// An interceptor takes at most three allocations of a call that it lets pass,
+// beside what it takes to be called at all.
+func TestAllocationBudget(t *testing.T) {
+	const budget = 3
+	for _, s := range scenarios {
+		t.Run(s.name, func(t *testing.T) {
+			got, err := added(s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Logf("%.2f allocations", got)
+			if got > budget+0.2 { // what the runtime does in between
+				t.Errorf("a call takes %.2f allocations more, want at most %d", got, budget)
+			}
+		})
+	}
+}

@@ -1,0 +1,127 @@
+package interceptors
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"google.golang.org/grpc/codes"
+
+	"github.com/rpcscope/rpcscope/errors"
+)
+
+// ErrTimeout is what a call ends with when the time is up that [Timeout] or
+// [MaxTimeout] gave it. Where the deadline was the caller's own, the call ends
+// with a plain DeadlineExceeded.
+var ErrTimeout = errors.Define(codes.DeadlineExceeded, "rpcscope", "TIMEOUT", "the time limit of the call has passed")
+
+// Timeout gives a deadline, d from the moment it runs, to calls whose caller set
+// none. What the caller did set stays as it is; see [MaxTimeout] for a limit to
+// that. It panics if d is not positive.
+//
+//	interceptors.ServerOptions(
+//		interceptors.For(interceptors.Methods("/reports.v1.Reports/*"), interceptors.MaxTimeout(time.Minute)),
+//		interceptors.For(interceptors.Not(interceptors.Methods("/reports.v1.Reports/*")), interceptors.Timeout(2*time.Second)),
+//	)
+//
+// Where several apply to a call the shortest counts. On a stream the deadline is
+// that of the whole call, on both sides. Put it first: what comes before it has
+// no deadline.
+//
+// On a server a stream whose deadline passes has ended for the caller at once,
+// and whatever the handler is waiting for of gRPC fails. A unary handler is told
+// through its context and answers itself; none is left behind. The error is
+// [ErrTimeout], and rpcscope.server.rejected counts the call with the reason
+// "timeout".
+//
+// Span and access log have rpcscope.deadline.budget_ms, the time that the call
+// had when it began, rpcscope.deadline.remaining_ms, what was left of it at the
+// end, negative if that came late, and rpcscope.deadline.source, which is
+// caller, default (Timeout) or maximum (MaxTimeout).
+func Timeout(d time.Duration) Interceptor {
+	mustLast("Timeout", d)
+	return func(ctx context.Context, call *Call, next Next) error {
+		if at, ok := callersDeadline(ctx, call); ok {
+			call.add().deadline.meet(at)
+			return next(ctx)
+		}
+		return limited(ctx, call, next, d, "default")
+	}
+}
+
+// MaxTimeout gives calls a deadline at most d from the moment it runs, also where
+// the caller set a later one or none. For the rest it is like [Timeout], with
+// which it goes together: then MaxTimeout limits what callers ask for, and
+// Timeout is for those who do not. It panics if d is not positive.
+func MaxTimeout(d time.Duration) Interceptor {
+	mustLast("MaxTimeout", d)
+	return func(ctx context.Context, call *Call, next Next) error {
+		return limited(ctx, call, next, d, "maximum")
+	}
+}
+
+func mustLast(function string, d time.Duration) {
+	if d <= 0 {
+		panic(fmt.Sprintf("interceptors: %s(%v): no call could succeed; want more than zero", function, d))
+	}
+}
+
+// callersDeadline is the one that the call came with.
+func callersDeadline(ctx context.Context, call *Call) (time.Time, bool) {
+	if r := rpcFromContext(ctx, call.Side); r != nil && &r.call == call {
+		ctx = r.Context
+	}
+	return ctx.Deadline()
+}
+
+// limited calls next with a deadline after d, unless there is a sooner one.
+func limited(ctx context.Context, call *Call, next Next, d time.Duration, source string) error {
+	at := time.Now().Add(d)
+	if sooner, ok := ctx.Deadline(); ok && !at.Before(sooner) {
+		call.add().deadline.meet(sooner)
+		return next(ctx)
+	}
+	call.add().deadline = deadline{at, source}
+	ctx, cancel := context.WithDeadlineCause(ctx, at, ErrTimeout)
+	defer cancel()
+	err := next(ctx)
+	if err == nil || context.Cause(ctx) != error(ErrTimeout) || errors.Code(err) != codes.DeadlineExceeded {
+		return err
+	}
+	call.reject(ctx, "timeout")
+	if domain, reason := errors.Reason(err); domain == "" && reason == "" {
+		return errors.Wrap(err, ErrTimeout)
+	}
+	return err
+}
+
+// The attributes of a call that Timeout or MaxTimeout has seen.
+const (
+	deadlineBudgetKey    = attribute.Key("rpcscope.deadline.budget_ms")
+	deadlineRemainingKey = attribute.Key("rpcscope.deadline.remaining_ms")
+	deadlineSourceKey    = attribute.Key("rpcscope.deadline.source")
+)
+
+// deadline is that of a call, and who set it.
+type deadline struct {
+	at     time.Time
+	source string
+}
+
+// meet notes a deadline that there was already.
+func (d *deadline) meet(at time.Time) {
+	if !d.at.Equal(at) {
+		*d = deadline{at, "caller"}
+	}
+}
+
+func (d *deadline) appendAttributes(attrs []attribute.KeyValue, start time.Time) []attribute.KeyValue {
+	if d.at.IsZero() {
+		return attrs
+	}
+	return append(attrs,
+		deadlineBudgetKey.Int64(d.at.Sub(start).Milliseconds()),
+		deadlineRemainingKey.Int64(time.Until(d.at).Milliseconds()),
+		deadlineSourceKey.String(d.source))
+}
