@@ -47,6 +47,11 @@ var costs = []struct {
 		ctx := received(withoutBaggage())
 		return func() { propagation.RequestID(ctx) }
 	}},
+	{"ContextWithIdentity", 2, func() func() {
+		ctx := received(withoutBaggage())
+		id := propagation.Identity{UserID: "u1", Roles: []string{"admin"}, Scopes: []string{"users.read", "users.write"}}
+		return func() { propagation.ContextWithIdentity(ctx, id) }
+	}},
 	{"IdentityFromContext", 0, func() func() {
 		ctx := received(withBaggage("user.id=u1"))
 		return func() { propagation.IdentityFromContext(ctx) }

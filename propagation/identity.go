@@ -35,12 +35,26 @@ func (id Identity) Verified() bool { return id.verified }
 //
 // Roles and Scopes are copied.
 func ContextWithIdentity(ctx context.Context, id Identity) context.Context {
-	id.Roles = slices.Clone(id.Roles)
-	id.Scopes = slices.Clone(id.Scopes)
-	id.verified = true
-	next := stateOf(ctx)
-	next.identity = &id
-	return next.in(ctx)
+	// One allocation for the context and the identity, and one for both lists.
+	n := &struct {
+		node
+		id Identity
+	}{node{ctx, stateOf(ctx)}, id}
+	n.id.Roles, n.id.Scopes = cloned(id.Roles, id.Scopes)
+	n.id.verified = true
+	n.identity = &n.id
+	return &n.node
+}
+
+func cloned(a, b []string) (ca, cb []string) {
+	both := slices.Concat(a, b)
+	if len(a) > 0 {
+		ca = slices.Clip(both[:len(a)])
+	}
+	if len(b) > 0 {
+		cb = both[len(a):]
+	}
+	return ca, cb
 }
 
 // IdentityFromContext returns the identity in ctx, and whether there is one. It

@@ -57,6 +57,9 @@ func TestIdentityIsCopied(t *testing.T) {
 	if id.Verified() {
 		t.Error("ContextWithIdentity changed its argument")
 	}
+	got, _ := propagation.IdentityFromContext(ctx)
+	_ = append(got.Roles, "writer")
+	checkWho(t, ctx, who{propagation.Identity{Roles: []string{"reader"}, Scopes: []string{"read"}}, true, true})
 }
 
 func TestIdentityAndRequestIDShareAContext(t *testing.T) {
