@@ -4,6 +4,7 @@ import (
 	"context"
 	"strconv"
 	"strings"
+	"sync"
 
 	otelpropagation "go.opentelemetry.io/otel/propagation"
 	"google.golang.org/grpc/metadata"
@@ -64,6 +65,8 @@ type outgoing struct {
 	external bool
 	foreign  bool // there is a propagator that is not ours
 }
+
+var outgoings = sync.Pool{New: func() any { return new(outgoing) }}
 
 var (
 	_ otelpropagation.ValuesGetter = (*outgoing)(nil)

@@ -112,13 +112,18 @@ func (r *rpc) sendable(ctx context.Context) context.Context {
 // so nothing is sent twice.
 func (r *rpc) outgoing(ctx context.Context) context.Context {
 	foreign, own := r.engine().propagators()
-	carrier := outgoing{target: r.call.m.target, method: r.call.FullMethod, external: r.engine().external, foreign: foreign != nil}
+	carrier := outgoings.Get().(*outgoing)
+	*carrier = outgoing{target: r.call.m.target, method: r.call.FullMethod, external: r.engine().external, foreign: foreign != nil}
 	carrier.app, _ = metadata.FromOutgoingContext(ctx)
-	own.Inject(ctx, &carrier)
+	own.Inject(ctx, carrier)
 	if foreign != nil {
-		foreign.Inject(ctx, &carrier)
+		foreign.Inject(ctx, carrier) // and who knows what it keeps
+		return carrier.context(ctx)
 	}
-	return carrier.context(ctx)
+	ctx = carrier.context(ctx)
+	*carrier = outgoing{}
+	outgoings.Put(carrier)
+	return ctx
 }
 
 // endWith ends the call with err as the caller gets it.

@@ -32,11 +32,14 @@ var durationBuckets = []float64{0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5,
 // instruments are those of one side.
 type instruments struct {
 	duration metric.Float64Histogram
-	active   metric.Int64UpDownCounter
 	failures metric.Int64Counter
 	panics   metric.Int64Counter
 
-	rejected  metric.Int64Counter // servers only
+	rejected metric.Int64Counter // servers only
+
+	limiterFailures  metric.Int64Counter // servers only
+	concurrencyLimit metric.Int64Gauge   // servers only
+
 	attempted metric.Int64Counter // with WithAttempts
 	messages  *messageInstruments // nil without WithMessageMetrics
 }
@@ -50,29 +53,36 @@ func newInstruments(meter metric.Meter, side Side, c *config) (instruments, erro
 	if c.otelgrpc {
 		standard = noop.Meter{} // the point is otelgrpc's
 	}
-	duration, err1 := standard.Float64Histogram("rpc."+side.String()+".call.duration",
+	var i instruments
+	var errs []error
+	var err error
+	i.duration, err = standard.Float64Histogram("rpc."+side.String()+".call.duration",
 		metric.WithDescription(description), metric.WithUnit("s"),
 		metric.WithExplicitBucketBoundaries(durationBuckets...))
-	active, err2 := meter.Int64UpDownCounter("rpcscope."+side.String()+".active_calls",
-		metric.WithDescription("Calls that have begun and not ended yet."), metric.WithUnit("{call}"))
-	failures, err3 := meter.Int64Counter("rpcscope."+side.String()+".errors",
-		metric.WithDescription("Calls that ended with another code than OK."), metric.WithUnit("{error}"))
-	panics, err4 := meter.Int64Counter("rpcscope."+side.String()+".panics",
-		metric.WithDescription("Panics of handlers and interceptors."), metric.WithUnit("{panic}"))
-	i := instruments{duration: duration, active: active, failures: failures, panics: panics}
-	var err5, err6, err7 error
+	errs = append(errs, err)
+	prefix := "rpcscope." + side.String() + "."
+	counter := func(name, unit, description string) metric.Int64Counter {
+		counter, err := meter.Int64Counter(prefix+name, metric.WithDescription(description), metric.WithUnit(unit))
+		errs = append(errs, err)
+		return counter
+	}
+	i.failures = counter("errors", "{error}", "Calls that ended with another code than OK.")
+	i.panics = counter("panics", "{panic}", "Panics of handlers and interceptors.")
 	if side == ServerSide {
-		i.rejected, err7 = meter.Int64Counter("rpcscope.server.rejected",
-			metric.WithDescription("Calls that an interceptor refused: by reason."), metric.WithUnit("{call}"))
+		i.rejected = counter("rejected", "{call}", "Calls that an interceptor refused: by reason.")
+		i.limiterFailures = counter("limiter.failures", "{failure}", "Calls, or messages, whose rate limiter failed: by what became of them.")
+		i.concurrencyLimit, err = meter.Int64Gauge(prefix+"concurrency.limit",
+			metric.WithDescription("Calls that may run at the same time, as ConcurrencyLimit and AdaptiveLimit have it."), metric.WithUnit("{call}"))
+		errs = append(errs, err)
 	}
 	if c.attempts {
-		i.attempted, err5 = meter.Int64Counter("rpcscope."+side.String()+".attempts",
-			metric.WithDescription("Attempts that gRPC made of calls."), metric.WithUnit("{attempt}"))
+		i.attempted = counter("attempts", "{attempt}", "Attempts that gRPC made of calls.")
 	}
 	if c.messageMetrics {
-		i.messages, err6 = newMessageInstruments(meter, side)
+		i.messages, err = newMessageInstruments(meter, side)
+		errs = append(errs, err)
 	}
-	return i, errors.Join(err1, err2, err3, err4, err5, err6, err7)
+	return i, errors.Join(errs...)
 }
 
 // method is all that is the same for every call of a method, made once.
@@ -81,11 +91,16 @@ type method struct {
 	name   string
 	kind   Kind
 	target string               // canonical; clients only
+	noise  bool                 // not observed by default
 	attrs  []attribute.KeyValue // of every metric
 	start  []trace.SpanStartOption
 	add    []metric.AddOption
+	level  metric.ObserveOption
 	record []metric.RecordOption
 	ends   [len(codeNames) + 1]atomic.Pointer[outcome]
+
+	active atomic.Int64 // calls under way
+	called atomic.Bool
 }
 
 // outcome is what the calls of a method that end with the same code share.
@@ -97,7 +112,7 @@ type outcome struct {
 }
 
 func newMethod(e *engine, name string, kind Kind, addr []attribute.KeyValue) *method {
-	m := &method{e: e, name: name, kind: kind}
+	m := &method{e: e, name: name, kind: kind, noise: isNoise(&Call{FullMethod: "/" + name})}
 	m.attrs = []attribute.KeyValue{semconv.RPCMethod(name), semconv.RPCSystemNameGRPC}
 	span := append(m.attrs[:2:2], addr...)
 	spanKind := trace.SpanKindServer
@@ -108,7 +123,7 @@ func newMethod(e *engine, name string, kind Kind, addr []attribute.KeyValue) *me
 	}
 	m.start = []trace.SpanStartOption{trace.WithSpanKind(spanKind), trace.WithAttributes(span...)}
 	set := metric.WithAttributeSet(attribute.NewSet(m.attrs...))
-	m.add, m.record = []metric.AddOption{set}, []metric.RecordOption{set}
+	m.add, m.record, m.level = []metric.AddOption{set}, []metric.RecordOption{set}, set
 	return m
 }
 

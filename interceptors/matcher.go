@@ -70,11 +70,11 @@ func Not(m Matcher) Matcher {
 	return func(c *Call) bool { return !m(c) }
 }
 
-// observedByDefault leaves out what would only be noise: health checks,
+// isNoise matches what is not observed unless asked for: health checks,
 // reflection and channelz.
-var observedByDefault = Not(Methods(
+var isNoise = Methods(
 	"/grpc.health.v1.Health/*",
 	"/grpc.reflection.v1.ServerReflection/*",
 	"/grpc.reflection.v1alpha.ServerReflection/*",
 	"/grpc.channelz.v1.Channelz/*",
-))
+)

@@ -37,7 +37,7 @@ type config struct {
 	propagator     otelpropagation.TextMapPropagator
 	logger         *slog.Logger
 	converter      *errors.Converter
-	observe        Matcher
+	observe        Matcher // nil: all but noise
 	attributes     []func(context.Context, *Call) []attribute.KeyValue
 	chain          []Interceptor
 
@@ -67,9 +67,6 @@ func (c *config) setDefaults() {
 	}
 	if c.converter == nil {
 		c.converter = errors.NewConverter()
-	}
-	if c.observe == nil {
-		c.observe = observedByDefault
 	}
 }
 

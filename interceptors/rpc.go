@@ -47,12 +47,13 @@ func newEngine(c config, side Side) *engine {
 		provider = noop.NewMeterProvider()
 	}
 	var err error
-	e.instruments, err = newInstruments(provider.Meter(scopeName, metric.WithSchemaURL(semconv.SchemaURL)), side, &e.config)
-	if err != nil {
-		otel.Handle(fmt.Errorf("interceptors: %s instruments: %w", side, err))
-	}
 	for kind := range e.others {
 		e.others[kind] = newMethod(e, other, Kind(kind), nil)
+	}
+	meter := provider.Meter(scopeName, metric.WithSchemaURL(semconv.SchemaURL))
+	e.instruments, err = newInstruments(meter, side, &e.config)
+	if err = errors.Join(err, e.observeActive(meter)); err != nil {
+		otel.Handle(fmt.Errorf("interceptors: %s instruments: %w", side, err))
 	}
 	return e
 }
@@ -98,7 +99,7 @@ func rpcFromContext(ctx context.Context, side Side) *rpc {
 // begin observes the call from here on: r.Context, r.call and r.call.m are set.
 func (r *rpc) begin() {
 	r.call.ctx = r.Context
-	if r.observed = r.engine().observes(&r.call); !r.observed {
+	if r.observed = r.observes(); !r.observed {
 		return
 	}
 	if r.engine().tracer != nil {
@@ -112,7 +113,7 @@ func (r *rpc) begin() {
 		r.Context, _ = r.engine().tracer.Start(r.Context, r.call.m.name, options...)
 		r.call.ctx, r.spanned = r.Context, true
 	}
-	r.engine().active.Add(context.Background(), 1, r.call.m.add...) // without a span: a level has no use for exemplars
+	r.call.m.begin()
 }
 
 func (r *rpc) newRoot(options []trace.SpanStartOption) []trace.SpanStartOption {
@@ -146,7 +147,7 @@ func (r *rpc) end(code codes.Code, message string, err error) {
 	var extra []attribute.KeyValue
 	switch {
 	case recording:
-		attrs := r.attributes(append(make([]attribute.KeyValue, 0, 4), ended.span...), code, err)
+		attrs := r.attributes(append(make([]attribute.KeyValue, 0, len(ended.span)+1), ended.span...), code, err)
 		span.SetAttributes(attrs...) // at once: each time is a copy of all
 		if failed(r.engine().side, code) {
 			span.SetStatus(otelcodes.Error, message)
@@ -171,7 +172,7 @@ func (r *rpc) end(code codes.Code, message string, err error) {
 	if code != codes.OK {
 		r.countFailure(ctx, ended, err, tenant)
 	}
-	r.engine().active.Add(context.Background(), -1, r.call.m.add...)
+	r.call.m.end()
 	if span != nil && !r.engine().otelgrpc {
 		// Last, so that who sees the span end finds the call in the metrics.
 		span.End()
@@ -223,7 +224,18 @@ func (r *rpc) attributesOf(f func(context.Context, *Call) []attribute.KeyValue) 
 	return f(r.call.ctx, &r.call)
 }
 
+func (r *rpc) observes() bool {
+	m := r.call.m
+	if m.e.observe == nil && m.name != other {
+		return !m.noise
+	}
+	return m.e.observes(&r.call)
+}
+
 func (e *engine) observes(call *Call) bool {
+	if e.observe == nil {
+		return !isNoise(call)
+	}
 	refused := false // also when the matcher panics
 	func() {
 		defer survive("WithFilter", call)

@@ -1,0 +1,61 @@
+package interceptors
+
+import (
+	"context"
+	"runtime"
+	"weak"
+
+	"go.opentelemetry.io/otel/metric"
+)
+
+// observeActive makes rpcscope.*.active_calls tell how many calls of each method
+// are under way, at the moment somebody asks. A synchronous counter would be
+// told twice a call, which costs more than anything else that is recorded when
+// a call begins.
+//
+// Engines that share a meter may have the same method, as clients of one server
+// do: what they observe under the same attributes the SDK adds up, as it does
+// where a view takes attributes away. An engine that nobody can use any more,
+// that of a closed connection, is not kept, and no longer observes.
+func (e *engine) observeActive(meter metric.Meter) error {
+	active, err := meter.Int64ObservableUpDownCounter("rpcscope."+e.side.String()+".active_calls",
+		metric.WithDescription("Calls that have begun and not ended yet."), metric.WithUnit("{call}"))
+	if err != nil {
+		return err
+	}
+	observed := weak.Make(e)
+	registration, err := meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+		if e := observed.Value(); e != nil {
+			e.eachMethod(func(m *method) { o.ObserveInt64(active, m.active.Load(), m.level) })
+		}
+		return nil
+	}, active)
+	if err != nil {
+		return err
+	}
+	runtime.AddCleanup(e, func(r metric.Registration) { _ = r.Unregister() }, registration)
+	return nil
+}
+
+// eachMethod calls f with every method that was called.
+func (e *engine) eachMethod(f func(*method)) {
+	if known := e.methods.known.Load(); known != nil {
+		for _, m := range *known {
+			f(m)
+		}
+	}
+	for _, m := range e.others {
+		if m.called.Load() {
+			f(m)
+		}
+	}
+}
+
+func (m *method) begin() {
+	m.active.Add(1)
+	if !m.called.Load() {
+		m.called.Store(true)
+	}
+}
+
+func (m *method) end() { m.active.Add(-1) }
