@@ -33,6 +33,7 @@ type scenario struct {
 var scenarios = []scenario{
 	timeoutCaller,
 	timeoutDefault,
+	validateScenario,
 }
 
 // noop is what an interceptor costs that does nothing.
