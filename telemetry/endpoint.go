@@ -75,15 +75,15 @@ var (
 // plaintext. base says that the signal's path is to be added.
 func parseEndpoint(raw, signal string, base bool, secure *bool) (endpoint, error) {
 	var e endpoint
+	if strings.ContainsAny(raw, "@?#") { // first of all: no other message may quote it
+		return e, errUserInfo
+	}
 	scheme, rest, found := strings.Cut(raw, "://")
 	if path, ok := strings.CutPrefix(raw, "unix:"); ok {
 		if path = strings.TrimPrefix(path, "//"); path == "" {
 			return e, errors.New("want unix:///path/of/socket")
 		}
 		return endpoint{scheme: "unix", host: path}, nil
-	}
-	if strings.ContainsAny(raw, "@?#") { // first of all: no other message may quote it
-		return e, errUserInfo
 	}
 	if !found {
 		rest = raw

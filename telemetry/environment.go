@@ -8,6 +8,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/go-logr/logr"
+	"go.opentelemetry.io/otel"
 )
 
 // environment reads OTEL_* variables once, checks them, and remembers what was
@@ -191,4 +194,12 @@ func splitList(s string) []string {
 		}
 	}
 	return list
+}
+
+// muteSDK silences the SDK while providers and exporters are made of valid
+// settings. They read the environment all the same, and what they say of it is
+// said already, here in one form and without the values.
+func muteSDK() {
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(error) {}))
+	otel.SetLogger(logr.Discard())
 }

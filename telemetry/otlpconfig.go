@@ -177,7 +177,7 @@ func (e *environment) headers(o *options, signal string, vars ...string) map[str
 	for i, k := range shown {
 		shown[i] = k + "=" + redacted
 	}
-	e.set(signal+".headers", strings.Join(shown, ","), source)
+	e.set(signal+".headers", orNone(shown), source)
 	return headers
 }
 
@@ -209,18 +209,6 @@ func (c *otlpConfig) secrets() map[string]string {
 	}
 	for i, s := range c.endpoint.pathSecrets() {
 		secrets[fmt.Sprint("path ", i)] = s
-	}
-	// A proxy that cannot be used is quoted in full.
-	for _, name := range []string{"HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"} {
-		proxy := os.Getenv(name)
-		if at := strings.LastIndexByte(proxy, '@'); at >= 0 {
-			user := proxy[:at]
-			if _, rest, found := strings.Cut(user, "://"); found {
-				user = rest
-			}
-			secrets[name] = user
-			_, secrets[name+" password"], _ = strings.Cut(user, ":")
-		}
 	}
 	return secrets
 }

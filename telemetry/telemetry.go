@@ -154,7 +154,13 @@ func build(ctx context.Context, o *options) (*core, error) {
 
 	errs := []error{fileErr}
 	if !env.disabled() && fileErr == nil {
+		if !o.withoutGlobals {
+			muteSDK()
+		}
 		errs = append(errs, c.buildTraces(ctx, env), c.buildMetrics(ctx, env), c.buildLogs(ctx, env))
+		if !o.withoutGlobals {
+			c.diag.install()
+		}
 	}
 	c.logger = slog.New(c.slogHandler(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: o.minLogLevel})))
 	c.config = Config{Settings: env.settings}
@@ -162,7 +168,7 @@ func build(ctx context.Context, o *options) (*core, error) {
 	for _, w := range c.warnings {
 		c.diag.Warn(w.Error())
 	}
-	if env.sourceOf("service.name") == "detected" && !o.withoutGlobals {
+	if env.sourceOf("service.name") == sourceDetected && !o.withoutGlobals {
 		c.diag.Info("the service has no name; set OTEL_SERVICE_NAME or use WithServiceName")
 	}
 	if o.strict {
