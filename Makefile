@@ -77,6 +77,11 @@ bench: ## Measure what calls cost beside the peers, and write README's tables an
 	@echo "==> benchmarks: 19 scenarios, 7 contenders (about 6 minutes on two cores; compare only what an idle machine wrote)"
 	@cd benchmarks && $(GO) run . -write
 
+.PHONY: bench-startup
+bench-startup: ## Measure binary size and start-up beside autoexport and otelconf, and write README's table
+	@echo "==> start-up: builds 5 programs and starts each 100 times (about 2 minutes)"
+	@cd benchmarks/startup && $(GO) run . -write
+
 .PHONY: lint
 lint: ## Lint every module with the pinned golangci-lint
 	@echo "==> golangci-lint (the first time: builds it, about 5 minutes on two cores)"
