@@ -36,6 +36,7 @@ type connections struct {
 	dialOptions []grpc.DialOption
 	grpc        map[connKey]*grpc.ClientConn
 	http        map[connKey]*http.Transport
+	raw         *rawConns // below grpc
 }
 
 type connKey struct {
@@ -44,7 +45,7 @@ type connKey struct {
 }
 
 func newConnections(dialOptions []grpc.DialOption) *connections {
-	return &connections{dialOptions: dialOptions, grpc: map[connKey]*grpc.ClientConn{}, http: map[connKey]*http.Transport{}}
+	return &connections{dialOptions: dialOptions, grpc: map[connKey]*grpc.ClientConn{}, http: map[connKey]*http.Transport{}, raw: newRawConns()}
 }
 
 // close closes them all; exports under way fail.
@@ -69,7 +70,7 @@ func (c *connections) grpcConn(cfg otlpConfig) (*grpc.ClientConn, error) {
 		creds = credentials.NewTLS(cfg.tls)
 	}
 	opts := []grpc.DialOption{
-		grpc.WithTransportCredentials(creds),
+		grpc.WithTransportCredentials(c.raw.credentials(creds)),
 		grpc.WithUserAgent("rpcscope"),
 		// A collector that comes late is found within 10 s, not 2 minutes.
 		grpc.WithConnectParams(grpc.ConnectParams{

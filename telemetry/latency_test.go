@@ -3,6 +3,7 @@ package telemetry_test
 import (
 	"context"
 	"log/slog"
+	"math"
 	"net"
 	"slices"
 	"testing"
@@ -26,11 +27,37 @@ func (emptyService) EmptyCall(context.Context, *testgrpc.Empty) (*testgrpc.Empty
 	return &testgrpc.Empty{}, nil
 }
 
-// p99 returns the 99th percentile of the time of calls whose telemetry goes to c.
+// p99 returns the 99th percentile of the time of calls whose telemetry, all
+// three signals of both sides, goes to c. Its queues are small, so that most of
+// the calls find them full when nobody takes what is in them.
 func p99(t *testing.T, c *telemetrytest.Collector, calls int) time.Duration {
 	t.Helper()
-	tel := setup(t, map[string]string{"OTEL_BSP_SCHEDULE_DELAY": "50", "OTEL_BLRP_SCHEDULE_DELAY": "50", "OTEL_METRIC_EXPORT_INTERVAL": "50"},
-		telemetry.WithEndpoint(c.Endpoint()))
+	tel := setup(t, map[string]string{
+		"OTEL_BSP_SCHEDULE_DELAY": "20", "OTEL_BSP_MAX_QUEUE_SIZE": "128", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "64",
+		"OTEL_BLRP_SCHEDULE_DELAY": "20", "OTEL_BLRP_MAX_QUEUE_SIZE": "128", "OTEL_BLRP_MAX_EXPORT_BATCH_SIZE": "64",
+		"OTEL_METRIC_EXPORT_INTERVAL": "20",
+	}, telemetry.WithEndpoint(c.Endpoint()))
+	client, stop := observedService(t, tel)
+	took := make([]time.Duration, calls)
+	for i := range took {
+		start := time.Now()
+		if _, err := client.EmptyCall(t.Context(), &testgrpc.Empty{}); err != nil {
+			t.Fatal(err)
+		}
+		took[i] = time.Since(start)
+	}
+	stop()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_ = tel.Shutdown(ctx)
+	slices.Sort(took)
+	return took[calls*99/100]
+}
+
+// observedService serves over a pipe; tel observes both sides, access logs of
+// all calls included.
+func observedService(t *testing.T, tel *telemetry.Telemetry) (client testgrpc.TestServiceClient, stop func()) {
+	t.Helper()
 	opts := []interceptors.Option{
 		interceptors.WithTracerProvider(tel.TracerProvider()), interceptors.WithMeterProvider(tel.MeterProvider()),
 		interceptors.WithPropagator(tel.Propagator()), interceptors.WithLogger(slog.New(tel.SlogHandler(nil))),
@@ -51,40 +78,37 @@ func p99(t *testing.T, c *telemetrytest.Collector, calls int) time.Duration {
 	if err != nil {
 		t.Fatal(err)
 	}
-	client := testgrpc.NewTestServiceClient(conn)
-	took := make([]time.Duration, calls)
-	for i := range took {
-		start := time.Now()
-		if _, err := client.EmptyCall(t.Context(), &testgrpc.Empty{}); err != nil {
-			t.Fatal(err)
+	return testgrpc.NewTestServiceClient(conn), func() {
+		_ = conn.Close()
+		server.Stop()
+		if err := <-served; err != nil {
+			t.Error(err)
 		}
-		took[i] = time.Since(start)
 	}
-	_ = conn.Close()
-	server.Stop()
-	if err := <-served; err != nil {
-		t.Error(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	_ = tel.Shutdown(ctx)
-	slices.Sort(took)
-	return took[calls*99/100]
 }
 
 // A collector in trouble does not slow RPCs: their 99th percentile is within
 // twice that beside a healthy one, in the same run.
+//
+// What else the machine does only ever adds to a figure. So the two take turns,
+// and the lowest of each count; a queue that blocks or an exporter that keeps a
+// processor busy shows in every turn.
 func TestRPCsDoNotWait(t *testing.T) { // rule 33
-	const calls = 1000
-	p99(t, telemetrytest.NewCollector(t, telemetrytest.OK), calls/4) // warm up
-	healthy := p99(t, telemetrytest.NewCollector(t, telemetrytest.OK), calls)
+	const calls, least, most = 500, 3, 10
+	p99(t, telemetrytest.NewCollector(t, telemetrytest.OK), calls) // warm up
 	for _, mode := range []telemetrytest.Mode{telemetrytest.Refuse, telemetrytest.Blackhole, telemetrytest.Stall, telemetrytest.Unavailable} {
-		got := p99(t, telemetrytest.NewCollector(t, mode), calls)
-		t.Logf("p99 beside a collector in mode %s: %s; healthy: %s", mode, got, healthy)
-		// The millisecond is for machines with other work to do; an RPC that
-		// waited for an export would take 50 of them and more.
-		if got > 2*healthy+time.Millisecond {
-			t.Errorf("mode %s: p99 is %s, beside a healthy collector %s", mode, got, healthy)
-		}
+		t.Run(mode.String(), func(t *testing.T) {
+			healthy, troubled := time.Duration(math.MaxInt64), time.Duration(math.MaxInt64)
+			turns := 0
+			for turns < least || troubled > 2*healthy && turns < most {
+				turns++
+				healthy = min(healthy, p99(t, telemetrytest.NewCollector(t, telemetrytest.OK), calls))
+				troubled = min(troubled, p99(t, telemetrytest.NewCollector(t, mode), calls))
+			}
+			t.Logf("p99 is %s, beside a healthy collector %s, in %d turns", troubled, healthy, turns)
+			if troubled > 2*healthy {
+				t.Errorf("p99 is %s, beside a healthy collector %s", troubled, healthy)
+			}
+		})
 	}
 }

@@ -81,5 +81,15 @@ func (d *DiagLog) diagnostics() *diagnostics {
 	return (&environment{lookup: Env{}.lookup}).newDiagnostics(d.Handler())
 }
 
+// Closing reports whether Shutdown has begun.
+func (t *Telemetry) Closing() bool {
+	select {
+	case <-t.closing:
+		return true
+	default:
+		return false
+	}
+}
+
 // advance lets d pass in a synctest bubble.
 func advance(d time.Duration) { <-time.After(d) }

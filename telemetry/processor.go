@@ -70,14 +70,16 @@ func shutdownExporter(ctx context.Context, shutdown func(context.Context) error)
 }
 
 // metricExporter sends through a delivery. To the periodic reader an export
-// never fails: the failure is counted and reported already.
+// never fails: the failure is counted and reported already. Nor does a reader
+// that is shut down break off the export under way, which would lose what was
+// collected for it: that is for the delivery, when the time is up.
 type metricExporter struct {
 	sdkmetric.Exporter
 	delivery *delivery
 }
 
 func (e *metricExporter) Export(ctx context.Context, rm *metricdata.ResourceMetrics) error {
-	_ = e.delivery.send(ctx, dataPoints(rm), func(ctx context.Context) error { return e.Exporter.Export(ctx, rm) })
+	_ = e.delivery.send(context.WithoutCancel(ctx), dataPoints(rm), func(ctx context.Context) error { return e.Exporter.Export(ctx, rm) })
 	return nil
 }
 

@@ -70,16 +70,16 @@ func (c *core) stopAll(ctx context.Context) error {
 	defer cancel()
 	before := c.lost()
 	close(c.closing)
-	disconnect := sync.OnceValue(func() error {
+	stop := context.AfterFunc(ctx, func() { // at the deadline nothing sends any more
 		c.giveUp()
-		return c.conns.close()
+		c.conns.raw.cut()
 	})
-	stop := context.AfterFunc(ctx, func() { _ = disconnect() }) // at the deadline: nothing sends any more
 	scraped := make(chan error, 1)
 	go func() { scraped <- c.scrape.close() }()
 	err := c.eachSignal(ctx, func(s *signal) error { return s.shutdown(ctx) })
+	c.giveUp()
+	err = errors.Join(err, c.conns.close(), <-scraped, c.lostSince(before))
 	stop()
-	err = errors.Join(err, disconnect(), <-scraped, c.lostSince(before))
 	if !c.opts.withoutGlobals {
 		activeMu.Lock()
 		if active == c {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -114,6 +115,118 @@ func TestShutdownWithExpiredContext(t *testing.T) { // rule 34
 	within(t, 500*time.Millisecond, "Shutdown", func() {
 		if err := tel.Shutdown(ctx); !errors.Is(err, context.Canceled) {
 			t.Errorf("Shutdown: %v, want the context's error", err)
+		}
+	})
+	c.SetMode(telemetrytest.Refuse)
+	goleak.VerifyNone(t, leaks)
+}
+
+// The same with nothing that answers: what was lost is said, and counted.
+func TestShutdownWithExpiredContextCountsTheLoss(t *testing.T) { // rule 34
+	c := telemetrytest.NewCollector(t, telemetrytest.Blackhole)
+	tel := setup(t, nil, telemetry.WithEndpoint(c.Endpoint()))
+	for range 600 {
+		emit(t, tel)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	within(t, 500*time.Millisecond, "Shutdown", func() {
+		err := tel.Shutdown(ctx)
+		if !errors.Is(err, context.Canceled) || !errors.Is(err, telemetry.ErrDataLost) {
+			t.Errorf("Shutdown: %v, want the context's error and ErrDataLost", err)
+		}
+		for _, want := range []string{"600 spans", "the last metrics", "600 log records"} {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("Shutdown: %v, want %s in it", err, want)
+			}
+		}
+	})
+	if st := tel.Stats(); st.Traces.Failed != 600 || st.Logs.Failed != 600 || st.Traces.Queued+st.Logs.Queued != 0 {
+		t.Errorf("stats are %+v", st)
+	}
+}
+
+// A second Shutdown returns what the first did, and does not wait longer than
+// its own context says.
+func TestShutdownTwice(t *testing.T) { // rule 34
+	c := telemetrytest.NewCollector(t, telemetrytest.Blackhole)
+	tel := setup(t, nil, telemetry.WithEndpoint(c.Endpoint()))
+	emit(t, tel)
+	first := make(chan error, 1)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	go func() { first <- tel.Shutdown(ctx) }()
+	waitFor(t, "the first Shutdown", tel.Closing)
+	short, cancelShort := context.WithCancel(t.Context())
+	cancelShort()
+	within(t, 500*time.Millisecond, "the second Shutdown", func() {
+		if err := tel.Shutdown(short); !errors.Is(err, context.Canceled) {
+			t.Errorf("the second Shutdown: %v", err)
+		}
+	})
+	want := <-first
+	if !errors.Is(want, telemetry.ErrDataLost) {
+		t.Errorf("the first Shutdown: %v", want)
+	}
+	if err := tel.Shutdown(short); err != want {
+		t.Errorf("the third Shutdown: %v, want %v", err, want)
+	}
+	if err := tel.ForceFlush(t.Context()); err != nil {
+		t.Errorf("ForceFlush afterwards: %v", err)
+	}
+}
+
+// wedgedConn is a connection whose network has died: from some time on what is
+// written is not taken, and nobody says so.
+type wedgedConn struct {
+	net.Conn
+	stuck  <-chan struct{} // closed at that time
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (c *wedgedConn) Write(b []byte) (int, error) {
+	select {
+	case <-c.stuck:
+		<-c.closed
+		return 0, net.ErrClosed
+	default:
+		return c.Conn.Write(b)
+	}
+}
+
+func (c *wedgedConn) Close() error {
+	c.once.Do(func() { close(c.closed) })
+	return c.Conn.Close()
+}
+
+// A connection that takes no more bytes, which gRPC would wait for to close
+// for 5 seconds, is closed at the deadline.
+func TestShutdownOfWedgedConnection(t *testing.T) { // rule 34
+	c := telemetrytest.NewCollector(t, telemetrytest.OK)
+	leaks := goleak.IgnoreCurrent()
+	stuck := make(chan struct{})
+	tel := setup(t, nil, telemetry.WithEndpoint(c.Endpoint()), telemetry.WithGRPCDialOptions(grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
+		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+		if err != nil {
+			return nil, err
+		}
+		return &wedgedConn{Conn: conn, stuck: stuck, closed: make(chan struct{})}, nil
+	})))
+	emit(t, tel)
+	if err := tel.ForceFlush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	close(stuck)
+	for range 100 {
+		emit(t, tel)
+	}
+	const deadline = 300 * time.Millisecond
+	ctx, cancel := context.WithTimeout(t.Context(), deadline)
+	defer cancel()
+	within(t, deadline+500*time.Millisecond, "Shutdown", func() {
+		if err := tel.Shutdown(ctx); !errors.Is(err, telemetry.ErrDataLost) {
+			t.Errorf("Shutdown: %v, want ErrDataLost", err)
 		}
 	})
 	c.SetMode(telemetrytest.Refuse)
