@@ -20,7 +20,7 @@ import (
 
 // TestComposeServices starts the services that compose builds with the very
 // commands, environments and health checks of the compose file, addresses
-// apart, and follows a request through both of them to an OTLP endpoint. Stopped,
+// apart, and follows a request through all of them to an OTLP endpoint. Stopped,
 // they deliver what they still have.
 func TestComposeServices(t *testing.T) {
 	project, err := compose.Load(t.Context(), "../..")
@@ -31,9 +31,14 @@ func TestComposeServices(t *testing.T) {
 	here := map[string]string{
 		"http://jaeger:4317": collector.Endpoint(),
 		"/data/users.db":     filepath.Join(t.TempDir(), "users.db"),
+		"/data/audit.db":     filepath.Join(t.TempDir(), "audit.db"),
 		":50051":             "127.0.0.1:0",
+		":50052":             "127.0.0.1:0",
 		":8080":              "127.0.0.1:0",
 	}
+	audit := startService(t, project.Services["users-audit"], here)
+	here["users-audit:50052"] = audit.find(`audit service is serving.*address=(\S+)`)
+	checkHealth(t, project.Services["users-audit"], map[string]string{"localhost:50052": here["users-audit:50052"]})
 	api := startService(t, project.Services["users-api"], here)
 	here["users-api:50051"] = api.find(`users service is serving.*address=(\S+)`)
 	checkHealth(t, project.Services["users-api"], map[string]string{"localhost:50051": here["users-api:50051"]})
@@ -50,8 +55,9 @@ func TestComposeServices(t *testing.T) {
 	do(t, request, http.StatusCreated)
 	web.stop()
 	api.stop()
+	audit.stop()
 
-	// Everything has arrived, or it never will: both processes have ended.
+	// Everything has arrived, or it never will: all processes have ended.
 	post := slices.IndexFunc(collector.Spans(), func(s telemetrytest.OTLPSpan) bool { return s.GetName() == "POST /users/" })
 	if post < 0 {
 		t.Fatalf("got %d spans, want one named POST /users/", len(collector.Spans()))
@@ -65,6 +71,7 @@ func TestComposeServices(t *testing.T) {
 	}
 	want := map[string]int{
 		"users-web POST /users/": 1, "users-web users.v1.UserService/CreateUser": 1, "users-api users.v1.UserService/CreateUser": 1,
+		"users-api audit.v1.AuditService/Record": 1, "users-audit audit.v1.AuditService/Record": 1, "users-audit INSERT events": 1,
 		"users-api BEGIN": 1, "users-api SELECT users": 1, "users-api INSERT users": 1, "users-api COMMIT": 1,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

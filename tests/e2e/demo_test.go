@@ -15,6 +15,9 @@ import (
 const tree = `└─ users-web  POST /users/
    └─ users-web  → users.v1.UserService/CreateUser
       └─ users-api  users.v1.UserService/CreateUser
+         ├─ users-api  → audit.v1.AuditService/Record
+         │  └─ users-audit  audit.v1.AuditService/Record
+         │     └─ users-audit  → INSERT events
          ├─ users-api  → BEGIN
          ├─ users-api  → SELECT users
          ├─ users-api  → INSERT users
@@ -36,8 +39,8 @@ func TestDemo(t *testing.T) {
 			seen[id] = true
 		}
 	}
-	if len(heads) < 8 {
-		t.Errorf("got %d traces, want at least one for each of the 8 steps", len(heads))
+	if len(heads) < 9 {
+		t.Errorf("got %d traces, want at least one for each of the 9 steps", len(heads))
 	}
 	_, first, _ := strings.Cut(out, "spans\n")
 	first, _, _ = strings.Cut(first, "\n\n")
@@ -47,7 +50,7 @@ func TestDemo(t *testing.T) {
 	}
 	for _, want := range []string{
 		"ALREADY_EXISTS USER_EMAIL_TAKEN", "NOT_FOUND USER_NOT_FOUND", "INTERNAL", "DEADLINE_EXCEEDED",
-		"users.v1.UserService/CreateUser    4 ", "make run",
+		"users.v1.UserService/CreateUser    5 ", "make run",
 	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("the demo prints nothing of %q", want)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/rpcscope/rpcscope/examples/internal/env"
+	"github.com/rpcscope/rpcscope/examples/internal/fault"
 	"github.com/rpcscope/rpcscope/examples/internal/service"
 	"github.com/rpcscope/rpcscope/telemetry"
 )
@@ -30,9 +31,17 @@ func run(args []string) error {
 	listen := flags.String("listen", "localhost:50051", "`address` to serve on")
 	check := flags.Bool("check", false, "ask the service at the address of -listen whether it is healthy, and end")
 	flags.StringVar(&cfg.Database, "db", "", "`path` of the database file; empty: in memory")
-	flags.BoolVar(&cfg.Faults, "faults", false, "obey the metadata key x-fault: panic, error, delay=DURATION")
+	flags.StringVar(&cfg.Audit, "audit", "", "`address` of the audit service; empty: nobody is told who did what")
+	flags.DurationVar(&cfg.AuditTimeout, "audit-timeout", time.Second, "how long a call to the audit service may take")
+	flags.BoolVar(&cfg.Faults, "faults", false, "obey the metadata key x-fault: panic, error, code=CODE, delay=DURATION, audit:...")
+	flags.Func("fault", "`fault` of each call, such as delay=200ms or error@0.1", func(text string) (err error) {
+		cfg.Fault, err = fault.Always(text)
+		return err
+	})
 	flags.DurationVar(&cfg.Drain, "drain", 10*time.Second, "how long calls may go on after SIGTERM")
-	err := env.Vars(flags, map[string]string{"listen": "USERS_LISTEN", "db": "USERS_DB", "faults": "USERS_FAULTS", "drain": "USERS_DRAIN"})
+	err := env.Vars(flags, map[string]string{
+		"listen": "USERS_LISTEN", "db": "USERS_DB", "faults": "USERS_FAULTS", "fault": "USERS_FAULT", "drain": "USERS_DRAIN", "audit": "AUDIT_ADDR",
+	})
 	if err != nil {
 		return err
 	}

@@ -131,6 +131,8 @@ func commandOf(words []string) (command, error) {
 		return create(args[0], args[1]), nil
 	case name == "create":
 		return nil, fmt.Errorf("create has %d arguments, want a name and an e-mail address", len(args))
+	case name == "get" && len(args) == 0:
+		return list, nil
 	case name == "get":
 		return get(args), nil
 	case name == "import" && len(args) <= 1:

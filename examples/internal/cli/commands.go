@@ -37,17 +37,38 @@ func get(ids []string) command {
 		if err != nil {
 			return err
 		}
-		for {
+		return c.printAll(func() (*usersv1.User, error) {
 			reply, err := stream.Recv()
-			if err == io.EOF {
-				return nil
-			}
-			if err != nil {
-				return err
-			}
-			if err := c.print(reply.GetUser()); err != nil {
-				return err
-			}
+			return reply.GetUser(), err
+		})
+	}
+}
+
+func list(ctx context.Context, c *client) error {
+	ctx, cancel := c.bounded(ctx)
+	defer cancel()
+	stream, err := c.users.ListUsers(ctx, &usersv1.ListUsersRequest{})
+	if err != nil {
+		return err
+	}
+	return c.printAll(func() (*usersv1.User, error) {
+		reply, err := stream.Recv()
+		return reply.GetUser(), err
+	})
+}
+
+// printAll prints users until there are no more.
+func (c *client) printAll(receive func() (*usersv1.User, error)) error {
+	for {
+		user, err := receive()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := c.print(user); err != nil {
+			return err
 		}
 	}
 }

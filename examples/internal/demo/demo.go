@@ -18,8 +18,9 @@ const limit = 30 * time.Second
 
 // wantCodes is what the metrics are to say after the scenario.
 var wantCodes = map[string]map[string]uint64{
-	"users.v1.UserService/CreateUser":  {"ALREADY_EXISTS": 1, "INTERNAL": 1, "OK": 2},
-	"users.v1.UserService/GetUsers":    {"DEADLINE_EXCEEDED": 1, "NOT_FOUND": 1, "OK": 1},
+	"users.v1.UserService/CreateUser":  {"ALREADY_EXISTS": 1, "INTERNAL": 1, "OK": 2, "UNAVAILABLE": 1},
+	"users.v1.UserService/GetUsers":    {"DEADLINE_EXCEEDED": 1, "NOT_FOUND": 1},
+	"users.v1.UserService/ListUsers":   {"OK": 1},
 	"users.v1.UserService/ImportUsers": {"OK": 1},
 	"users.v1.UserService/WatchUsers":  {"OK": 1},
 }
@@ -34,8 +35,8 @@ func Run(ctx context.Context, out io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.shutdown()) }()
-	fmt.Fprintf(out, "users-web on %s, in front of users-api on %s, in front of SQLite in memory.\n"+
-		"Each request below is one trace with one request id, through all of them.\n", s.web, s.address)
+	fmt.Fprintf(out, "users-web on %s, in front of users-api on %s, in front of users-audit on %s, both in front of SQLite in memory.\n"+
+		"Each request below is one trace with one request id, through all of them.\n", s.web, s.address, s.audit)
 
 	begin := time.Now()
 	for i, step := range scenario {

@@ -73,7 +73,7 @@ func TestCheckFails(t *testing.T) {
 		{"another parent", func(s *step, _ *outcome) {
 			s.tree = strings.Replace(s.tree, "      users-api  BEGIN", "    users-api  BEGIN", 1)
 		}, "want\n"},
-		{"a log record less", func(s *step, _ *outcome) { s.logs-- }, "2 log records, want 1"},
+		{"a log record less", func(s *step, _ *outcome) { s.logs-- }, "3 log records, want 2"},
 		{"a panic without stack", func(s *step, o *outcome) { s.want, o.code = "INTERNAL", "INTERNAL" }, "the stack on the span"},
 		{"another trace", func(s *step, o *outcome) { s.logs, o.trace = 0, strings.Repeat("0", 32) }, "has 0 spans"},
 	}
@@ -90,7 +90,7 @@ func TestCheckFails(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := checkCodes(methods); err == nil || !strings.Contains(err.Error(), "OK 1, want ALREADY_EXISTS 1") || !strings.Contains(err.Error(), "metrics of 1 methods, want 4") {
+	if err := checkCodes(methods); err == nil || !strings.Contains(err.Error(), "OK 1, want ALREADY_EXISTS 1") || !strings.Contains(err.Error(), "metrics of 1 methods, want 5") {
 		t.Errorf("codes: %v, want the ones that are missing", err)
 	}
 }

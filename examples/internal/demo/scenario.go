@@ -52,6 +52,9 @@ func (o outcome) String() string {
 const created = `users-web  POST /users/
   users-web  users.v1.UserService/CreateUser
     users-api  users.v1.UserService/CreateUser
+      users-api  audit.v1.AuditService/Record
+        users-audit  audit.v1.AuditService/Record
+          users-audit  INSERT events
       users-api  BEGIN
       users-api  SELECT users
       users-api  INSERT users
@@ -62,7 +65,7 @@ var scenario = []step{
 	{
 		title: "POST /users/ creates Ada",
 		run:   post("Ada Lovelace", "ada@example.com", ""),
-		want:  "OK, 1 user", tree: created, logs: 2,
+		want:  "OK, 1 user", tree: created, logs: 3,
 	},
 	{
 		title: "POST /users/ with the same address again",
@@ -71,10 +74,13 @@ var scenario = []step{
 		tree: `users-web  POST /users/
   users-web  users.v1.UserService/CreateUser
     users-api  users.v1.UserService/CreateUser
+      users-api  audit.v1.AuditService/Record
+        users-audit  audit.v1.AuditService/Record
+          users-audit  INSERT events
       users-api  BEGIN
       users-api  SELECT users
       users-api  ROLLBACK
-`, logs: 3,
+`, logs: 4,
 	},
 	{
 		title: "gRPC ImportUsers streams 250 users to the service",
@@ -82,19 +88,22 @@ var scenario = []step{
 		want:  "OK, 250 users",
 		tree: `users-cli  users.v1.UserService/ImportUsers
   users-api  users.v1.UserService/ImportUsers
+    users-api  audit.v1.AuditService/Record
+      users-audit  audit.v1.AuditService/Record
+        users-audit  INSERT events
     users-api  BEGIN
     users-api  SELECT users
     users-api  INSERT users
     users-api  COMMIT
-`, logs: 1,
+`, logs: 2,
 	},
 	{
 		title: "GET /users/ streams all of them back, a page of the database at a time",
 		run:   get("/users/"),
 		want:  "OK, 251 users",
 		tree: `users-web  GET /users/
-  users-web  users.v1.UserService/GetUsers
-    users-api  users.v1.UserService/GetUsers
+  users-web  users.v1.UserService/ListUsers
+    users-api  users.v1.UserService/ListUsers
       users-api  SELECT users
       users-api  SELECT users
       users-api  SELECT users
@@ -126,6 +135,17 @@ var scenario = []step{
   users-web  users.v1.UserService/CreateUser
     users-api  users.v1.UserService/CreateUser
 `, logs: 3,
+	},
+	{
+		title: "POST /users/ while the audit service is away: what cannot be recorded is not done",
+		run:   post("Eve", "eve@example.com", "audit:code=UNAVAILABLE"),
+		want:  "UNAVAILABLE",
+		tree: `users-web  POST /users/
+  users-web  users.v1.UserService/CreateUser
+    users-api  users.v1.UserService/CreateUser
+      users-api  audit.v1.AuditService/Record
+        users-audit  audit.v1.AuditService/Record
+`, logs: 5,
 	},
 	{
 		title: "gRPC GetUsers with 150 ms for a handler that takes 10 s",
@@ -232,7 +252,7 @@ func tooLate(deadline time.Duration) func(context.Context, *system) outcome {
 	return func(ctx context.Context, s *system) outcome {
 		ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(ctx, fault.Key, "delay=10s"), deadline)
 		defer cancel()
-		stream, err := s.client.GetUsers(ctx, &usersv1.GetUsersRequest{})
+		stream, err := s.client.GetUsers(ctx, &usersv1.GetUsersRequest{Ids: []string{"u-1"}})
 		if err == nil {
 			_, err = stream.Recv()
 		}

@@ -15,6 +15,8 @@ import (
 
 	"github.com/rpcscope/rpcscope/errors"
 	usersv1 "github.com/rpcscope/rpcscope/examples/gen/users/v1"
+	"github.com/rpcscope/rpcscope/examples/internal/audit"
+	"github.com/rpcscope/rpcscope/examples/internal/fault"
 	"github.com/rpcscope/rpcscope/examples/internal/observe"
 	"github.com/rpcscope/rpcscope/examples/internal/service"
 	"github.com/rpcscope/rpcscope/examples/internal/web"
@@ -22,11 +24,12 @@ import (
 	"github.com/rpcscope/rpcscope/telemetry"
 )
 
-// system is the users service, the web app and a gRPC client, each with telemetry of its own.
+// system is the users service, the audit service, the web app and a gRPC client, each with telemetry of its own.
 type system struct {
-	web, address string // the URL of the web app, and where the users service listens
-	client       usersv1.UserServiceClient
-	last         observe.IDs // of the client
+	web            string // URL
+	address, audit string // where users service and audit service listen
+	client         usersv1.UserServiceClient
+	last           observe.IDs // of the client
 
 	recorder *recorder
 	metrics  *sdkmetric.ManualReader // of the users service
@@ -53,6 +56,10 @@ func start(out io.Writer, webAddress, usersAddress string) (_ *system, err error
 	if err != nil {
 		return nil, err
 	}
+	auditing, err := s.telemetry("users-audit", console)
+	if err != nil {
+		return nil, err
+	}
 	app, err := s.telemetry("users-web", console)
 	if err != nil {
 		return nil, err
@@ -67,7 +74,17 @@ func start(out io.Writer, webAddress, usersAddress string) (_ *system, err error
 		return nil, err
 	}
 	s.address = users.Addr().String()
-	s.serve(func() error { return service.Serve(ctx, users, service.Config{Faults: true, Observe: api}) })
+	events, err := listen("localhost:0")
+	if err != nil {
+		return nil, err
+	}
+	s.audit = events.Addr().String()
+	s.serve(func() error {
+		return audit.Serve(ctx, events, audit.Config{Faults: fault.FromMetadata, Observe: auditing})
+	})
+	s.serve(func() error {
+		return service.Serve(ctx, users, service.Config{Audit: s.audit, Faults: true, Observe: api})
+	})
 	pages, err := listen(webAddress)
 	if err != nil {
 		return nil, err

@@ -16,6 +16,8 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/rpcscope/rpcscope/errors"
+	"github.com/rpcscope/rpcscope/examples/internal/audit"
+	"github.com/rpcscope/rpcscope/examples/internal/fault"
 	"github.com/rpcscope/rpcscope/examples/internal/observe"
 	"github.com/rpcscope/rpcscope/examples/internal/service"
 	"github.com/rpcscope/rpcscope/telemetry/telemetrytest"
@@ -23,30 +25,44 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// start returns the address of a users service and what records it.
+// start returns the address of a users service that has an audit service, and what records it.
 func start(t *testing.T, cfg service.Config) (string, *telemetrytest.Recorder) {
 	t.Helper()
 	t.Setenv("OTEL_SDK_DISABLED", "true") // of the callers
 	r := telemetrytest.New(t)
+	cfg.Observe = by(r)
+	auditing := by(telemetrytest.New(t))
+	cfg.Audit = serve(t, func(ctx context.Context, l net.Listener) error {
+		return audit.Serve(ctx, l, audit.Config{Faults: fault.FromMetadata, Observe: auditing})
+	})
+	return serve(t, func(ctx context.Context, l net.Listener) error { return service.Serve(ctx, l, cfg) }), r
+}
+
+func by(r *telemetrytest.Recorder) observe.By {
 	tel := r.Telemetry()
-	cfg.Observe = observe.By{
+	return observe.By{
 		TracerProvider: tel.TracerProvider(), MeterProvider: tel.MeterProvider(), Propagator: tel.Propagator(),
 		Logger: slog.New(tel.SlogHandler(nil)),
 	}
+}
+
+// serve returns the address that f serves on until the end of the test.
+func serve(t *testing.T, f func(context.Context, net.Listener) error) string {
+	t.Helper()
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "localhost:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
-	go func() { served <- service.Serve(ctx, l, cfg) }()
+	go func() { served <- f(ctx, l) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-served; err != nil {
 			t.Error(err)
 		}
 	})
-	return l.Addr().String(), r
+	return l.Addr().String()
 }
 
 type result struct {

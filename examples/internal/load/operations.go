@@ -13,9 +13,11 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	usersv1 "github.com/rpcscope/rpcscope/examples/gen/users/v1"
+	"github.com/rpcscope/rpcscope/examples/internal/fault"
 )
 
 // target is what operations work on.
@@ -69,6 +71,13 @@ func (k *known) some(n int, dice *rand.Rand) []string {
 		ids[i] = k.ids[dice.IntN(len(k.ids))]
 	}
 	return ids
+}
+
+// with returns do with a fault, see fault.Key.
+func with(wanted string, do func(context.Context, *target, *rand.Rand) error) func(context.Context, *target, *rand.Rand) error {
+	return func(ctx context.Context, t *target, dice *rand.Rand) error {
+		return do(metadata.AppendToOutgoingContext(ctx, fault.Key, wanted), t, dice)
+	}
 }
 
 func create(ctx context.Context, t *target, _ *rand.Rand) error {

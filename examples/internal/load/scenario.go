@@ -64,6 +64,24 @@ var Scenarios = []Scenario{
 			{"hang up", 4, []codes.Code{codes.Canceled}, hangUp},
 		},
 	},
+	{
+		Name: "slow", About: "the audit service takes 200 ms or, one time in 10, longer than anybody waits; needs -faults", Pace: Even,
+		Operations: []operation{
+			{"get", 60, ok, get},
+			{"create", 36, ok, with("audit:delay=200ms", create)},
+			{"create too slow", 4, []codes.Code{codes.DeadlineExceeded}, with("audit:delay=1h", create)},
+		},
+	},
+	{
+		Name: "failing", About: "the audit service fails in each way there is; what does not need it goes on; needs -faults", Pace: Even,
+		Operations: []operation{
+			{"get", 60, ok, get},
+			{"create", 10, ok, create},
+			{"create, audit away", 15, []codes.Code{codes.Unavailable}, with("audit:code=UNAVAILABLE", create)},
+			{"create, audit refuses", 10, []codes.Code{codes.Internal}, with("audit:code=PERMISSION_DENIED", create)},
+			{"create, audit panics", 5, []codes.Code{codes.Internal}, with("audit:panic", create)},
+		},
+	},
 }
 
 // scenarioOf returns the scenario with this name.

@@ -134,7 +134,7 @@ func TestOneSpanPerCall(t *testing.T) {
 			_, err := c.CreateUser(timeout(t), &usersv1.CreateUserRequest{User: newUser("Ada")})
 			return err
 		},
-		"GetUsers": func(c usersv1.UserServiceClient) error {
+		"ListUsers": func(c usersv1.UserServiceClient) error {
 			_, err := get(t, c)
 			return err
 		},

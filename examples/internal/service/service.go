@@ -2,14 +2,15 @@ package service
 
 import (
 	"context"
+	"fmt"
 	"io"
-	"iter"
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/rpcscope/rpcscope/errors"
 	usersv1 "github.com/rpcscope/rpcscope/examples/gen/users/v1"
+	"github.com/rpcscope/rpcscope/examples/internal/audit"
 	"github.com/rpcscope/rpcscope/examples/internal/fault"
 	"github.com/rpcscope/rpcscope/examples/internal/store"
 	"github.com/rpcscope/rpcscope/examples/internal/users"
@@ -21,17 +22,25 @@ const (
 	maxQueue  = 4096 // users waiting for one watcher
 )
 
+// Needs are what a Service works with.
+type Needs struct {
+	Users  *store.Store
+	Audit  *audit.Client  // nil: nobody is told who did what
+	Faults fault.Injector // nil: none
+}
+
 // Service implements users.v1.UserService.
 type Service struct {
 	usersv1.UnimplementedUserServiceServer
 	store  *store.Store
+	audit  *audit.Client
 	faults fault.Injector
 	hub    *hub
 }
 
-// New returns a service over s. faults may be nil.
-func New(s *store.Store, faults fault.Injector) *Service {
-	return &Service{store: s, faults: faults, hub: newHub(maxQueue)}
+// New returns a service that works with n.
+func New(n Needs) *Service {
+	return &Service{store: n.Users, audit: n.Audit, faults: n.Faults, hub: newHub(maxQueue)}
 }
 
 // Stop ends the streams of all watchers, which would otherwise never end, and refuses new ones.
@@ -44,6 +53,12 @@ func (s *Service) CreateUser(ctx context.Context, req *usersv1.CreateUserRequest
 	}
 	wanted := newUser(req.GetUser())
 	if err := wanted.Validate(); err != nil {
+		return nil, err
+	}
+	wanted.ID = users.NewID()
+	// What cannot be recorded is not done. The error is the audit service's, and our caller is told no more of it than that
+	// something we need is away: see errors.Translate.
+	if err := s.audit.Record(ctx, "user.create", wanted.ID); err != nil {
 		return nil, err
 	}
 	created, err := s.store.Create(ctx, wanted)
@@ -60,10 +75,10 @@ func (s *Service) GetUsers(req *usersv1.GetUsersRequest, stream grpc.ServerStrea
 	if err := s.faults.Inject(stream.Context()); err != nil {
 		return err
 	}
-	if got := len(req.GetIds()); got > maxIDs {
-		return users.ErrTooManyIDs.With("max", maxIDs).With("got", got)
+	if got := len(req.GetIds()); got == 0 || got > maxIDs {
+		return users.ErrNumberOfIDs.With("max", maxIDs).With("got", got)
 	}
-	for user, err := range s.find(stream.Context(), req.GetIds()) {
+	for user, err := range s.store.Get(stream.Context(), req.GetIds()...) {
 		if err != nil {
 			return err
 		}
@@ -74,11 +89,56 @@ func (s *Service) GetUsers(req *usersv1.GetUsersRequest, stream grpc.ServerStrea
 	return nil
 }
 
-func (s *Service) find(ctx context.Context, ids []string) iter.Seq2[store.User, error] {
-	if len(ids) == 0 {
-		return s.store.All(ctx)
+// ListUsers implements usersv1.UserServiceServer.
+func (s *Service) ListUsers(_ *usersv1.ListUsersRequest, stream grpc.ServerStreamingServer[usersv1.ListUsersResponse]) error {
+	if err := s.faults.Inject(stream.Context()); err != nil {
+		return err
 	}
-	return s.store.Get(ctx, ids...)
+	for user, err := range s.store.All(stream.Context()) {
+		if err != nil {
+			return err
+		}
+		if err := stream.Send(&usersv1.ListUsersResponse{User: message(user)}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// DeleteUser implements usersv1.UserServiceServer.
+func (s *Service) DeleteUser(ctx context.Context, req *usersv1.DeleteUserRequest) (*usersv1.DeleteUserResponse, error) {
+	if err := s.faults.Inject(ctx); err != nil {
+		return nil, err
+	}
+	if req.GetId() == "" {
+		return nil, users.ErrNotFound.With("id", "")
+	}
+	if err := s.audit.Record(ctx, "user.delete", req.GetId()); err != nil {
+		return nil, err
+	}
+	if err := s.store.Delete(ctx, req.GetId()); err != nil {
+		return nil, err
+	}
+	return &usersv1.DeleteUserResponse{}, nil
+}
+
+// ListEvents implements usersv1.UserServiceServer.
+func (s *Service) ListEvents(req *usersv1.ListEventsRequest, stream grpc.ServerStreamingServer[usersv1.ListEventsResponse]) error {
+	if err := s.faults.Inject(stream.Context()); err != nil {
+		return err
+	}
+	for e, err := range s.audit.Events(stream.Context(), req.GetId()) {
+		if errors.Is(err, audit.ErrNoEvents) {
+			return errors.Forward(err) // it is about what our caller asked for, and says so
+		}
+		if err != nil {
+			return err
+		}
+		if err := stream.Send(&usersv1.ListEventsResponse{Time: e.GetTime(), Actor: e.GetActor(), Action: e.GetAction()}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // ImportUsers implements usersv1.UserServiceServer. It answers as soon as a user is refused, while the client may still be
@@ -89,6 +149,9 @@ func (s *Service) ImportUsers(stream grpc.ClientStreamingServer[usersv1.ImportUs
 	}
 	wanted, err := receive(stream)
 	if err != nil {
+		return err
+	}
+	if err := s.audit.Record(stream.Context(), "user.import", fmt.Sprintf("%d users", len(wanted))); err != nil {
 		return err
 	}
 	created, err := s.store.Import(stream.Context(), wanted)

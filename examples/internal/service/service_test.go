@@ -24,6 +24,7 @@ import (
 
 	"github.com/rpcscope/rpcscope/errors"
 	usersv1 "github.com/rpcscope/rpcscope/examples/gen/users/v1"
+	"github.com/rpcscope/rpcscope/examples/internal/database"
 	"github.com/rpcscope/rpcscope/examples/internal/fault"
 	"github.com/rpcscope/rpcscope/examples/internal/observe"
 	"github.com/rpcscope/rpcscope/examples/internal/service"
@@ -44,11 +45,11 @@ func start(t *testing.T, faults fault.Injector) (*service.Service, usersv1.UserS
 // startObserved is start with an observer. What it returns as well stops the server: all its calls have been recorded then.
 func startObserved(t *testing.T, faults fault.Injector, by observe.By) (*service.Service, usersv1.UserServiceClient, func()) {
 	t.Helper()
-	s, err := store.Open(t.Context(), store.Config{TracerProvider: by.TracerProvider, MeterProvider: by.MeterProvider})
+	s, err := store.Open(t.Context(), database.Config{TracerProvider: by.TracerProvider, MeterProvider: by.MeterProvider})
 	if err != nil {
 		t.Fatal(err)
 	}
-	svc := service.New(s, faults)
+	svc := service.New(service.Needs{Users: s, Faults: faults})
 	server := service.NewServer(svc, by)
 	pipe := bufconn.Listen(1 << 20)
 	served := make(chan error, 1)
@@ -92,10 +93,19 @@ func create(t *testing.T, client usersv1.UserServiceClient, n *usersv1.NewUser) 
 	return reply.GetUser()
 }
 
-// get returns what GetUsers sent, and its error.
+// get returns what GetUsers sent, without ids what ListUsers did, and its error.
 func get(t *testing.T, client usersv1.UserServiceClient, ids ...string) ([]*usersv1.User, error) {
 	t.Helper()
+	if len(ids) == 0 {
+		stream, err := client.ListUsers(timeout(t), &usersv1.ListUsersRequest{})
+		return receiveAll(t, stream, err)
+	}
 	stream, err := client.GetUsers(timeout(t), &usersv1.GetUsersRequest{Ids: ids})
+	return receiveAll(t, stream, err)
+}
+
+func receiveAll[M interface{ GetUser() *usersv1.User }](t *testing.T, stream interface{ Recv() (M, error) }, err error) ([]*usersv1.User, error) {
+	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -185,7 +195,7 @@ func TestGetUsers(t *testing.T) {
 		{"in the order asked", []string{bob.GetId(), ada.GetId(), bob.GetId()}, []*usersv1.User{bob, ada, bob}, nil},
 		{"unknown", []string{"u-0"}, nil, users.ErrNotFound},
 		{"unknown half-way", []string{ada.GetId(), "u-0", bob.GetId()}, []*usersv1.User{ada}, users.ErrNotFound},
-		{"too many", make([]string, 1001), nil, users.ErrTooManyIDs},
+		{"too many", make([]string, 1001), nil, users.ErrNumberOfIDs},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -198,6 +208,23 @@ func TestGetUsers(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestDeleteUser(t *testing.T) {
+	_, client := start(t, nil)
+	ada, bob := create(t, client, newUser("Ada")), create(t, client, newUser("Bob"))
+	if _, err := client.DeleteUser(timeout(t), &usersv1.DeleteUserRequest{Id: ada.GetId()}); err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{ada.GetId(), "u-0", ""} {
+		if _, err := client.DeleteUser(timeout(t), &usersv1.DeleteUserRequest{Id: id}); !errors.Is(err, users.ErrNotFound) {
+			t.Errorf("delete %q: %v, want %v", id, err, users.ErrNotFound)
+		}
+	}
+	if all, err := get(t, client); err != nil || len(all) != 1 || all[0].GetId() != bob.GetId() {
+		t.Errorf("got users %v, error %v, want Bob alone", all, err)
+	}
+	create(t, client, newUser("Ada")) // the address is free again
 }
 
 // importAll sends users until the server ends the call, and returns its answer.
@@ -292,6 +319,24 @@ func TestFaults(t *testing.T) {
 			}
 			return err
 		},
+		"ListUsers": func(ctx context.Context, c usersv1.UserServiceClient) error {
+			stream, err := c.ListUsers(ctx, &usersv1.ListUsersRequest{})
+			if err == nil {
+				_, err = stream.Recv()
+			}
+			return err
+		},
+		"DeleteUser": func(ctx context.Context, c usersv1.UserServiceClient) error {
+			_, err := c.DeleteUser(ctx, &usersv1.DeleteUserRequest{Id: "u-1"})
+			return err
+		},
+		"ListEvents": func(ctx context.Context, c usersv1.UserServiceClient) error {
+			stream, err := c.ListEvents(ctx, &usersv1.ListEventsRequest{})
+			if err == nil {
+				_, err = stream.Recv()
+			}
+			return err
+		},
 		"ImportUsers": func(ctx context.Context, c usersv1.UserServiceClient) error {
 			stream, err := c.ImportUsers(ctx)
 			if err == nil {
@@ -317,7 +362,11 @@ func TestFaults(t *testing.T) {
 		{"error", time.Minute, codes.Unknown, "unknown error"},
 		{"delay=1h", 50 * time.Millisecond, codes.DeadlineExceeded, ""},
 		{"delay=soon", time.Minute, codes.InvalidArgument, `x-fault: delay="soon", want a duration such as 500ms`},
-		{"fire", time.Minute, codes.InvalidArgument, `x-fault: "fire", want panic, error or delay=DURATION`},
+		{"fire", time.Minute, codes.InvalidArgument, `x-fault: "fire", want panic, error, code=CODE or delay=DURATION`},
+		{"code=UNAVAILABLE", time.Minute, codes.Unavailable, "a fault was asked for"},
+		{"code=OK", time.Minute, codes.InvalidArgument, `x-fault: code="OK", want a code such as UNAVAILABLE`},
+		{"error@1", time.Minute, codes.Unknown, "unknown error"},
+		{"error@2", time.Minute, codes.InvalidArgument, `x-fault: "error@2", want a share from 0 to 1 after @`},
 	}
 	_, client := start(t, fault.FromMetadata)
 	for method, call := range calls {
@@ -335,6 +384,12 @@ func TestFaults(t *testing.T) {
 			})
 		}
 	}
+	t.Run("never, another's, and none", func(t *testing.T) {
+		ctx := metadata.AppendToOutgoingContext(timeout(t), fault.Key, "panic@0", fault.Key, "audit:panic", fault.Key, "delay=0s")
+		if _, err := client.CreateUser(ctx, &usersv1.CreateUserRequest{User: newUser("Ada")}); err != nil {
+			t.Error(err)
+		}
+	})
 	t.Run("switched off", func(t *testing.T) {
 		_, client := start(t, nil)
 		ctx := metadata.AppendToOutgoingContext(timeout(t), fault.Key, "panic")

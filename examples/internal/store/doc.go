@@ -1,2 +1,2 @@
-// Package store keeps users in SQLite. Each statement is a span beneath the span of the context it is given.
+// Package store keeps users in a database.
 package store

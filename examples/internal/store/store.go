@@ -1,19 +1,37 @@
 package store
 
 import (
+	"cmp"
 	"context"
-	"crypto/rand"
 	"database/sql"
+	"embed"
 	"encoding/json"
-	"fmt"
 	"iter"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/rpcscope/rpcscope/errors"
+	"github.com/rpcscope/rpcscope/examples/internal/database"
 	"github.com/rpcscope/rpcscope/examples/internal/users"
 )
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// Store is a database of users. It is safe for concurrent use.
+type Store struct{ db *database.DB }
+
+// Open opens the database and brings its schema up to date.
+func Open(ctx context.Context, cfg database.Config) (*Store, error) {
+	db, err := database.Open(ctx, cfg, migrations)
+	if err != nil {
+		return nil, err
+	}
+	return &Store{db}, nil
+}
+
+// Close closes the database once what is running has ended.
+func (s *Store) Close() error { return s.db.Close() }
 
 // User is a user as it is kept.
 type User struct {
@@ -28,7 +46,7 @@ const page = 100
 func (s *Store) Create(ctx context.Context, n users.New) (User, error) {
 	created, err := s.insert(ctx, []users.New{n}, func(_ int, err error) error { return err })
 	if err != nil {
-		return User{}, failed(ctx, "create user", err)
+		return User{}, database.Failed(ctx, "create user", err)
 	}
 	return created[0], nil
 }
@@ -38,7 +56,7 @@ func (s *Store) Create(ctx context.Context, n users.New) (User, error) {
 func (s *Store) Import(ctx context.Context, added []users.New) ([]User, error) {
 	created, err := s.insert(ctx, added, users.At)
 	if err != nil {
-		return nil, failed(ctx, "import users", err)
+		return nil, database.Failed(ctx, "import users", err)
 	}
 	return created, nil
 }
@@ -53,7 +71,7 @@ func (s *Store) insert(ctx context.Context, added []users.New, refused func(int,
 	if err != nil {
 		return nil, err
 	}
-	err = inTx(ctx, s.db, func(tx *sql.Tx) error {
+	err = s.db.InTx(ctx, func(tx *sql.Tx) error {
 		var index int
 		switch err := tx.QueryRowContext(ctx, selectTaken, string(list)).Scan(&index); {
 		case err == nil:
@@ -87,7 +105,7 @@ func (s *Store) All(ctx context.Context) iter.Seq2[User, error] {
 		for after := int64(0); ; {
 			rows, err := s.read(ctx, `SELECT seq, id, name, email, created_unix FROM users WHERE seq > ? ORDER BY seq LIMIT ?`, after, page)
 			if err != nil {
-				yield(User{}, failed(ctx, "list users", err))
+				yield(User{}, database.Failed(ctx, "list users", err))
 				return
 			}
 			for _, r := range rows {
@@ -110,7 +128,7 @@ func (s *Store) Get(ctx context.Context, ids ...string) iter.Seq2[User, error] {
 		for chunk := range slices.Chunk(ids, page) {
 			found, err := s.find(ctx, chunk)
 			if err != nil {
-				yield(User{}, failed(ctx, "get users", err))
+				yield(User{}, database.Failed(ctx, "get users", err))
 				return
 			}
 			for _, id := range chunk {
@@ -125,6 +143,18 @@ func (s *Store) Get(ctx context.Context, ids ...string) iter.Seq2[User, error] {
 			}
 		}
 	}
+}
+
+// Delete deletes the user with this id; users.ErrNotFound if nobody has it.
+func (s *Store) Delete(ctx context.Context, id string) error {
+	result, err := s.db.ExecContext(ctx, `DELETE FROM users WHERE id = ?`, id)
+	if err != nil {
+		return database.Failed(ctx, "delete user", err)
+	}
+	if n, err := result.RowsAffected(); err != nil || n == 0 {
+		return cmp.Or(err, error(users.ErrNotFound.With("id", id)))
+	}
+	return nil
 }
 
 func (s *Store) find(ctx context.Context, ids []string) (map[string]row, error) {
@@ -181,27 +211,11 @@ func newRows(added []users.New) (rows []row, repeated int) {
 			return nil, i
 		}
 		seen[key] = true
-		rows = append(rows, row{ID: newID(), Name: n.Name, Email: n.Email, EmailKey: key, Created: now})
+		rows = append(rows, row{ID: cmp.Or(n.ID, users.NewID()), Name: n.Name, Email: n.Email, EmailKey: key, Created: now})
 	}
 	return rows, -1
 }
 
 func (r row) user() User {
 	return User{ID: r.ID, Name: r.Name, Email: r.Email, Created: time.Unix(0, r.Created).UTC()}
-}
-
-// newID returns 80 random bits: "u-" and 16 letters and digits.
-func newID() string { return "u-" + strings.ToLower(rand.Text()[:16]) }
-
-// failed returns err, unless it is one of the service's own, with what failed in front. When ctx is done that is why,
-// however SQLite says so.
-func failed(ctx context.Context, what string, err error) error {
-	var typed *errors.Error
-	if errors.As(err, &typed) {
-		return err
-	}
-	if cause := ctx.Err(); cause != nil && !errors.Is(err, cause) {
-		err = errors.Join(cause, err)
-	}
-	return fmt.Errorf("%s: %w", what, err)
 }

@@ -19,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/rpcscope/rpcscope/errors"
+	"github.com/rpcscope/rpcscope/examples/internal/database"
 	"github.com/rpcscope/rpcscope/examples/internal/store"
 	"github.com/rpcscope/rpcscope/examples/internal/users"
 )
@@ -28,11 +29,11 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // each runs test on a database in memory and on one in a file.
 func each(t *testing.T, test func(*testing.T, *store.Store)) {
 	for name, path := range map[string]string{"memory": "", "file": filepath.Join(t.TempDir(), "users?#%.db")} {
-		t.Run(name, func(t *testing.T) { test(t, open(t, store.Config{Path: path})) })
+		t.Run(name, func(t *testing.T) { test(t, open(t, database.Config{Path: path})) })
 	}
 }
 
-func open(t *testing.T, cfg store.Config) *store.Store {
+func open(t *testing.T, cfg database.Config) *store.Store {
 	t.Helper()
 	s, err := store.Open(t.Context(), cfg)
 	if err != nil {
@@ -249,7 +250,7 @@ func TestConcurrentSafe(t *testing.T) {
 
 func TestOpenFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "users.db")
-	first, err := store.Open(t.Context(), store.Config{Path: path})
+	first, err := store.Open(t.Context(), database.Config{Path: path})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -257,7 +258,7 @@ func TestOpenFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	second := open(t, store.Config{Path: path}) // while the first is open
+	second := open(t, database.Config{Path: path}) // while the first is open
 	if err := first.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -276,10 +277,10 @@ func TestOpenFile(t *testing.T) {
 	if _, err := db.Exec("PRAGMA user_version = 99"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := store.Open(t.Context(), store.Config{Path: path}); err == nil {
+	if _, err := store.Open(t.Context(), database.Config{Path: path}); err == nil {
 		t.Error("a schema from the future was opened")
 	}
-	if _, err := store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "no", "such", "folder.db")}); err == nil {
+	if _, err := store.Open(t.Context(), database.Config{Path: filepath.Join(t.TempDir(), "no", "such", "folder.db")}); err == nil {
 		t.Error("a database in a folder that does not exist was opened")
 	}
 }
@@ -288,7 +289,7 @@ func TestOpenFile(t *testing.T) {
 func TestSpans(t *testing.T) {
 	recorder := tracetest.NewSpanRecorder()
 	provider := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder))
-	s := open(t, store.Config{TracerProvider: provider})
+	s := open(t, database.Config{TracerProvider: provider})
 	if _, err := s.Create(t.Context(), person(0)); err != nil {
 		t.Fatal(err)
 	}

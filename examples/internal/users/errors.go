@@ -16,7 +16,7 @@ var (
 	ErrEmailTaken = errors.Define(codes.AlreadyExists, Domain, "USER_EMAIL_TAKEN", "the e-mail address {email} is taken")
 	ErrInvalid    = errors.Define(codes.InvalidArgument, Domain, "USER_INVALID", "the user is not valid")
 
-	ErrTooManyIDs     = errors.Define(codes.InvalidArgument, Domain, "TOO_MANY_IDS", "at most {max} ids can be asked for, got {got}")
+	ErrNumberOfIDs    = errors.Define(codes.InvalidArgument, Domain, "NUMBER_OF_IDS", "1 to {max} ids can be asked for, got {got}")
 	ErrImportTooLarge = errors.Define(codes.ResourceExhausted, Domain, "IMPORT_TOO_LARGE", "an import takes at most {max} users")
 
 	ErrWatchInvalid   = errors.Define(codes.InvalidArgument, Domain, "WATCH_INVALID", "the message is not valid here")

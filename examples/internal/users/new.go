@@ -1,6 +1,7 @@
 package users
 
 import (
+	"crypto/rand"
 	"fmt"
 	"net/mail"
 	"strings"
@@ -15,8 +16,11 @@ const (
 	maxEmail = 254 // bytes, RFC 5321 section 4.5.3.1.3 less the angle brackets
 )
 
-// New is a user to be created.
-type New struct{ Name, Email string }
+// New is a user to be created. Without an ID the store makes one.
+type New struct{ ID, Name, Email string }
+
+// NewID returns 80 random bits: "u-" and 16 letters and digits.
+func NewID() string { return "u-" + strings.ToLower(rand.Text()[:16]) }
 
 // EmailKey returns the form in which e-mail addresses are compared.
 func EmailKey(email string) string { return strings.ToLower(email) }

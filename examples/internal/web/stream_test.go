@@ -26,13 +26,13 @@ type slow struct {
 	ended chan struct{} // is closed when the caller has gone
 }
 
-func (s slow) GetUsers(_ *usersv1.GetUsersRequest, stream grpc.ServerStreamingServer[usersv1.GetUsersResponse]) error {
-	if err := stream.Send(&usersv1.GetUsersResponse{User: &usersv1.User{Id: "first"}}); err != nil {
+func (s slow) ListUsers(_ *usersv1.ListUsersRequest, stream grpc.ServerStreamingServer[usersv1.ListUsersResponse]) error {
+	if err := stream.Send(&usersv1.ListUsersResponse{User: &usersv1.User{Id: "first"}}); err != nil {
 		return err
 	}
 	select {
 	case <-s.more:
-		return stream.Send(&usersv1.GetUsersResponse{User: &usersv1.User{Id: "second"}})
+		return stream.Send(&usersv1.ListUsersResponse{User: &usersv1.User{Id: "second"}})
 	case <-stream.Context().Done():
 		close(s.ended)
 		return stream.Context().Err()

@@ -48,8 +48,8 @@ func TestOneTraceFromPageToDatabase(t *testing.T) {
       users-api CLIENT COMMIT
 `
 	const get = `users-web SERVER GET /users/
-  users-web CLIENT users.v1.UserService/GetUsers
-    users-api SERVER users.v1.UserService/GetUsers
+  users-web CLIENT users.v1.UserService/ListUsers
+    users-api SERVER users.v1.UserService/ListUsers
       users-api CLIENT SELECT users
 `
 	tests := []struct {

@@ -112,7 +112,7 @@ func (x *CreateUserResponse) GetUser() *User {
 
 type GetUsersRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The users to send, in this order, duplicates included. None: all users, oldest first. At most 1000.
+	// The users to send, in this order, duplicates included. 1 to 1000.
 	Ids           []string `protobuf:"bytes,1,rep,name=ids,proto3" json:"ids,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -199,6 +199,273 @@ func (x *GetUsersResponse) GetUser() *User {
 	return nil
 }
 
+type ListUsersRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListUsersRequest) Reset() {
+	*x = ListUsersRequest{}
+	mi := &file_users_v1_users_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListUsersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListUsersRequest) ProtoMessage() {}
+
+func (x *ListUsersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_users_v1_users_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListUsersRequest.ProtoReflect.Descriptor instead.
+func (*ListUsersRequest) Descriptor() ([]byte, []int) {
+	return file_users_v1_users_proto_rawDescGZIP(), []int{4}
+}
+
+type ListUsersResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	User          *User                  `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListUsersResponse) Reset() {
+	*x = ListUsersResponse{}
+	mi := &file_users_v1_users_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListUsersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListUsersResponse) ProtoMessage() {}
+
+func (x *ListUsersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_users_v1_users_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListUsersResponse.ProtoReflect.Descriptor instead.
+func (*ListUsersResponse) Descriptor() ([]byte, []int) {
+	return file_users_v1_users_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ListUsersResponse) GetUser() *User {
+	if x != nil {
+		return x.User
+	}
+	return nil
+}
+
+type DeleteUserRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteUserRequest) Reset() {
+	*x = DeleteUserRequest{}
+	mi := &file_users_v1_users_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteUserRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteUserRequest) ProtoMessage() {}
+
+func (x *DeleteUserRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_users_v1_users_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteUserRequest.ProtoReflect.Descriptor instead.
+func (*DeleteUserRequest) Descriptor() ([]byte, []int) {
+	return file_users_v1_users_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *DeleteUserRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type DeleteUserResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteUserResponse) Reset() {
+	*x = DeleteUserResponse{}
+	mi := &file_users_v1_users_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteUserResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteUserResponse) ProtoMessage() {}
+
+func (x *DeleteUserResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_users_v1_users_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteUserResponse.ProtoReflect.Descriptor instead.
+func (*DeleteUserResponse) Descriptor() ([]byte, []int) {
+	return file_users_v1_users_proto_rawDescGZIP(), []int{7}
+}
+
+type ListEventsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of the user.
+	Id            string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListEventsRequest) Reset() {
+	*x = ListEventsRequest{}
+	mi := &file_users_v1_users_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListEventsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListEventsRequest) ProtoMessage() {}
+
+func (x *ListEventsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_users_v1_users_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListEventsRequest.ProtoReflect.Descriptor instead.
+func (*ListEventsRequest) Descriptor() ([]byte, []int) {
+	return file_users_v1_users_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ListEventsRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+type ListEventsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Time  *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
+	// The id of the user who acted.
+	Actor string `protobuf:"bytes,2,opt,name=actor,proto3" json:"actor,omitempty"`
+	// What was done, such as "user.create".
+	Action        string `protobuf:"bytes,3,opt,name=action,proto3" json:"action,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListEventsResponse) Reset() {
+	*x = ListEventsResponse{}
+	mi := &file_users_v1_users_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListEventsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListEventsResponse) ProtoMessage() {}
+
+func (x *ListEventsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_users_v1_users_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListEventsResponse.ProtoReflect.Descriptor instead.
+func (*ListEventsResponse) Descriptor() ([]byte, []int) {
+	return file_users_v1_users_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ListEventsResponse) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *ListEventsResponse) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *ListEventsResponse) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
 type ImportUsersRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	User          *NewUser               `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
@@ -208,7 +475,7 @@ type ImportUsersRequest struct {
 
 func (x *ImportUsersRequest) Reset() {
 	*x = ImportUsersRequest{}
-	mi := &file_users_v1_users_proto_msgTypes[4]
+	mi := &file_users_v1_users_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -220,7 +487,7 @@ func (x *ImportUsersRequest) String() string {
 func (*ImportUsersRequest) ProtoMessage() {}
 
 func (x *ImportUsersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_users_v1_users_proto_msgTypes[4]
+	mi := &file_users_v1_users_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -233,7 +500,7 @@ func (x *ImportUsersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportUsersRequest.ProtoReflect.Descriptor instead.
 func (*ImportUsersRequest) Descriptor() ([]byte, []int) {
-	return file_users_v1_users_proto_rawDescGZIP(), []int{4}
+	return file_users_v1_users_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ImportUsersRequest) GetUser() *NewUser {
@@ -253,7 +520,7 @@ type ImportUsersResponse struct {
 
 func (x *ImportUsersResponse) Reset() {
 	*x = ImportUsersResponse{}
-	mi := &file_users_v1_users_proto_msgTypes[5]
+	mi := &file_users_v1_users_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -265,7 +532,7 @@ func (x *ImportUsersResponse) String() string {
 func (*ImportUsersResponse) ProtoMessage() {}
 
 func (x *ImportUsersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_users_v1_users_proto_msgTypes[5]
+	mi := &file_users_v1_users_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -278,7 +545,7 @@ func (x *ImportUsersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportUsersResponse.ProtoReflect.Descriptor instead.
 func (*ImportUsersResponse) Descriptor() ([]byte, []int) {
-	return file_users_v1_users_proto_rawDescGZIP(), []int{5}
+	return file_users_v1_users_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ImportUsersResponse) GetImported() int64 {
@@ -301,7 +568,7 @@ type WatchUsersRequest struct {
 
 func (x *WatchUsersRequest) Reset() {
 	*x = WatchUsersRequest{}
-	mi := &file_users_v1_users_proto_msgTypes[6]
+	mi := &file_users_v1_users_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -313,7 +580,7 @@ func (x *WatchUsersRequest) String() string {
 func (*WatchUsersRequest) ProtoMessage() {}
 
 func (x *WatchUsersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_users_v1_users_proto_msgTypes[6]
+	mi := &file_users_v1_users_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -326,7 +593,7 @@ func (x *WatchUsersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchUsersRequest.ProtoReflect.Descriptor instead.
 func (*WatchUsersRequest) Descriptor() ([]byte, []int) {
-	return file_users_v1_users_proto_rawDescGZIP(), []int{6}
+	return file_users_v1_users_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *WatchUsersRequest) GetMessage() isWatchUsersRequest_Message {
@@ -383,7 +650,7 @@ type WatchUsersResponse struct {
 
 func (x *WatchUsersResponse) Reset() {
 	*x = WatchUsersResponse{}
-	mi := &file_users_v1_users_proto_msgTypes[7]
+	mi := &file_users_v1_users_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -395,7 +662,7 @@ func (x *WatchUsersResponse) String() string {
 func (*WatchUsersResponse) ProtoMessage() {}
 
 func (x *WatchUsersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_users_v1_users_proto_msgTypes[7]
+	mi := &file_users_v1_users_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -408,7 +675,7 @@ func (x *WatchUsersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchUsersResponse.ProtoReflect.Descriptor instead.
 func (*WatchUsersResponse) Descriptor() ([]byte, []int) {
-	return file_users_v1_users_proto_rawDescGZIP(), []int{7}
+	return file_users_v1_users_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *WatchUsersResponse) GetMessage() isWatchUsersResponse_Message {
@@ -465,7 +732,7 @@ type WatchUsersRequest_Subscription struct {
 
 func (x *WatchUsersRequest_Subscription) Reset() {
 	*x = WatchUsersRequest_Subscription{}
-	mi := &file_users_v1_users_proto_msgTypes[8]
+	mi := &file_users_v1_users_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -477,7 +744,7 @@ func (x *WatchUsersRequest_Subscription) String() string {
 func (*WatchUsersRequest_Subscription) ProtoMessage() {}
 
 func (x *WatchUsersRequest_Subscription) ProtoReflect() protoreflect.Message {
-	mi := &file_users_v1_users_proto_msgTypes[8]
+	mi := &file_users_v1_users_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -490,7 +757,7 @@ func (x *WatchUsersRequest_Subscription) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchUsersRequest_Subscription.ProtoReflect.Descriptor instead.
 func (*WatchUsersRequest_Subscription) Descriptor() ([]byte, []int) {
-	return file_users_v1_users_proto_rawDescGZIP(), []int{6, 0}
+	return file_users_v1_users_proto_rawDescGZIP(), []int{12, 0}
 }
 
 func (x *WatchUsersRequest_Subscription) GetEmailDomain() string {
@@ -517,7 +784,7 @@ type WatchUsersRequest_Ack struct {
 
 func (x *WatchUsersRequest_Ack) Reset() {
 	*x = WatchUsersRequest_Ack{}
-	mi := &file_users_v1_users_proto_msgTypes[9]
+	mi := &file_users_v1_users_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -529,7 +796,7 @@ func (x *WatchUsersRequest_Ack) String() string {
 func (*WatchUsersRequest_Ack) ProtoMessage() {}
 
 func (x *WatchUsersRequest_Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_users_v1_users_proto_msgTypes[9]
+	mi := &file_users_v1_users_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -542,7 +809,7 @@ func (x *WatchUsersRequest_Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchUsersRequest_Ack.ProtoReflect.Descriptor instead.
 func (*WatchUsersRequest_Ack) Descriptor() ([]byte, []int) {
-	return file_users_v1_users_proto_rawDescGZIP(), []int{6, 1}
+	return file_users_v1_users_proto_rawDescGZIP(), []int{12, 1}
 }
 
 func (x *WatchUsersRequest_Ack) GetSequence() int64 {
@@ -562,7 +829,7 @@ type WatchUsersResponse_Subscribed struct {
 
 func (x *WatchUsersResponse_Subscribed) Reset() {
 	*x = WatchUsersResponse_Subscribed{}
-	mi := &file_users_v1_users_proto_msgTypes[10]
+	mi := &file_users_v1_users_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -574,7 +841,7 @@ func (x *WatchUsersResponse_Subscribed) String() string {
 func (*WatchUsersResponse_Subscribed) ProtoMessage() {}
 
 func (x *WatchUsersResponse_Subscribed) ProtoReflect() protoreflect.Message {
-	mi := &file_users_v1_users_proto_msgTypes[10]
+	mi := &file_users_v1_users_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -587,7 +854,7 @@ func (x *WatchUsersResponse_Subscribed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchUsersResponse_Subscribed.ProtoReflect.Descriptor instead.
 func (*WatchUsersResponse_Subscribed) Descriptor() ([]byte, []int) {
-	return file_users_v1_users_proto_rawDescGZIP(), []int{7, 0}
+	return file_users_v1_users_proto_rawDescGZIP(), []int{13, 0}
 }
 
 func (x *WatchUsersResponse_Subscribed) GetTime() *timestamppb.Timestamp {
@@ -608,7 +875,7 @@ type WatchUsersResponse_Created struct {
 
 func (x *WatchUsersResponse_Created) Reset() {
 	*x = WatchUsersResponse_Created{}
-	mi := &file_users_v1_users_proto_msgTypes[11]
+	mi := &file_users_v1_users_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -620,7 +887,7 @@ func (x *WatchUsersResponse_Created) String() string {
 func (*WatchUsersResponse_Created) ProtoMessage() {}
 
 func (x *WatchUsersResponse_Created) ProtoReflect() protoreflect.Message {
-	mi := &file_users_v1_users_proto_msgTypes[11]
+	mi := &file_users_v1_users_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -633,7 +900,7 @@ func (x *WatchUsersResponse_Created) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchUsersResponse_Created.ProtoReflect.Descriptor instead.
 func (*WatchUsersResponse_Created) Descriptor() ([]byte, []int) {
-	return file_users_v1_users_proto_rawDescGZIP(), []int{7, 1}
+	return file_users_v1_users_proto_rawDescGZIP(), []int{13, 1}
 }
 
 func (x *WatchUsersResponse_Created) GetSequence() int64 {
@@ -662,7 +929,19 @@ const file_users_v1_users_proto_rawDesc = "" +
 	"\x0fGetUsersRequest\x12\x10\n" +
 	"\x03ids\x18\x01 \x03(\tR\x03ids\"6\n" +
 	"\x10GetUsersResponse\x12\"\n" +
-	"\x04user\x18\x01 \x01(\v2\x0e.users.v1.UserR\x04user\";\n" +
+	"\x04user\x18\x01 \x01(\v2\x0e.users.v1.UserR\x04user\"\x12\n" +
+	"\x10ListUsersRequest\"7\n" +
+	"\x11ListUsersResponse\x12\"\n" +
+	"\x04user\x18\x01 \x01(\v2\x0e.users.v1.UserR\x04user\"#\n" +
+	"\x11DeleteUserRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"\x14\n" +
+	"\x12DeleteUserResponse\"#\n" +
+	"\x11ListEventsRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\"r\n" +
+	"\x12ListEventsResponse\x12.\n" +
+	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x14\n" +
+	"\x05actor\x18\x02 \x01(\tR\x05actor\x12\x16\n" +
+	"\x06action\x18\x03 \x01(\tR\x06action\";\n" +
 	"\x12ImportUsersRequest\x12%\n" +
 	"\x04user\x18\x01 \x01(\v2\x11.users.v1.NewUserR\x04user\"1\n" +
 	"\x13ImportUsersResponse\x12\x1a\n" +
@@ -687,11 +966,16 @@ const file_users_v1_users_proto_rawDesc = "" +
 	"\aCreated\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x03R\bsequence\x12\"\n" +
 	"\x04user\x18\x02 \x01(\v2\x0e.users.v1.UserR\x04userB\t\n" +
-	"\amessage2\xb6\x02\n" +
+	"\amessage2\x92\x04\n" +
 	"\vUserService\x12G\n" +
 	"\n" +
 	"CreateUser\x12\x1b.users.v1.CreateUserRequest\x1a\x1c.users.v1.CreateUserResponse\x12C\n" +
-	"\bGetUsers\x12\x19.users.v1.GetUsersRequest\x1a\x1a.users.v1.GetUsersResponse0\x01\x12L\n" +
+	"\bGetUsers\x12\x19.users.v1.GetUsersRequest\x1a\x1a.users.v1.GetUsersResponse0\x01\x12F\n" +
+	"\tListUsers\x12\x1a.users.v1.ListUsersRequest\x1a\x1b.users.v1.ListUsersResponse0\x01\x12G\n" +
+	"\n" +
+	"DeleteUser\x12\x1b.users.v1.DeleteUserRequest\x1a\x1c.users.v1.DeleteUserResponse\x12I\n" +
+	"\n" +
+	"ListEvents\x12\x1b.users.v1.ListEventsRequest\x1a\x1c.users.v1.ListEventsResponse0\x01\x12L\n" +
 	"\vImportUsers\x12\x1c.users.v1.ImportUsersRequest\x1a\x1d.users.v1.ImportUsersResponse(\x01\x12K\n" +
 	"\n" +
 	"WatchUsers\x12\x1b.users.v1.WatchUsersRequest\x1a\x1c.users.v1.WatchUsersResponse(\x010\x01B<Z:github.com/rpcscope/rpcscope/examples/gen/users/v1;usersv1b\x06proto3"
@@ -708,48 +992,62 @@ func file_users_v1_users_proto_rawDescGZIP() []byte {
 	return file_users_v1_users_proto_rawDescData
 }
 
-var file_users_v1_users_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_users_v1_users_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_users_v1_users_proto_goTypes = []any{
 	(*CreateUserRequest)(nil),              // 0: users.v1.CreateUserRequest
 	(*CreateUserResponse)(nil),             // 1: users.v1.CreateUserResponse
 	(*GetUsersRequest)(nil),                // 2: users.v1.GetUsersRequest
 	(*GetUsersResponse)(nil),               // 3: users.v1.GetUsersResponse
-	(*ImportUsersRequest)(nil),             // 4: users.v1.ImportUsersRequest
-	(*ImportUsersResponse)(nil),            // 5: users.v1.ImportUsersResponse
-	(*WatchUsersRequest)(nil),              // 6: users.v1.WatchUsersRequest
-	(*WatchUsersResponse)(nil),             // 7: users.v1.WatchUsersResponse
-	(*WatchUsersRequest_Subscription)(nil), // 8: users.v1.WatchUsersRequest.Subscription
-	(*WatchUsersRequest_Ack)(nil),          // 9: users.v1.WatchUsersRequest.Ack
-	(*WatchUsersResponse_Subscribed)(nil),  // 10: users.v1.WatchUsersResponse.Subscribed
-	(*WatchUsersResponse_Created)(nil),     // 11: users.v1.WatchUsersResponse.Created
-	(*NewUser)(nil),                        // 12: users.v1.NewUser
-	(*User)(nil),                           // 13: users.v1.User
-	(*timestamppb.Timestamp)(nil),          // 14: google.protobuf.Timestamp
+	(*ListUsersRequest)(nil),               // 4: users.v1.ListUsersRequest
+	(*ListUsersResponse)(nil),              // 5: users.v1.ListUsersResponse
+	(*DeleteUserRequest)(nil),              // 6: users.v1.DeleteUserRequest
+	(*DeleteUserResponse)(nil),             // 7: users.v1.DeleteUserResponse
+	(*ListEventsRequest)(nil),              // 8: users.v1.ListEventsRequest
+	(*ListEventsResponse)(nil),             // 9: users.v1.ListEventsResponse
+	(*ImportUsersRequest)(nil),             // 10: users.v1.ImportUsersRequest
+	(*ImportUsersResponse)(nil),            // 11: users.v1.ImportUsersResponse
+	(*WatchUsersRequest)(nil),              // 12: users.v1.WatchUsersRequest
+	(*WatchUsersResponse)(nil),             // 13: users.v1.WatchUsersResponse
+	(*WatchUsersRequest_Subscription)(nil), // 14: users.v1.WatchUsersRequest.Subscription
+	(*WatchUsersRequest_Ack)(nil),          // 15: users.v1.WatchUsersRequest.Ack
+	(*WatchUsersResponse_Subscribed)(nil),  // 16: users.v1.WatchUsersResponse.Subscribed
+	(*WatchUsersResponse_Created)(nil),     // 17: users.v1.WatchUsersResponse.Created
+	(*NewUser)(nil),                        // 18: users.v1.NewUser
+	(*User)(nil),                           // 19: users.v1.User
+	(*timestamppb.Timestamp)(nil),          // 20: google.protobuf.Timestamp
 }
 var file_users_v1_users_proto_depIdxs = []int32{
-	12, // 0: users.v1.CreateUserRequest.user:type_name -> users.v1.NewUser
-	13, // 1: users.v1.CreateUserResponse.user:type_name -> users.v1.User
-	13, // 2: users.v1.GetUsersResponse.user:type_name -> users.v1.User
-	12, // 3: users.v1.ImportUsersRequest.user:type_name -> users.v1.NewUser
-	8,  // 4: users.v1.WatchUsersRequest.subscribe:type_name -> users.v1.WatchUsersRequest.Subscription
-	9,  // 5: users.v1.WatchUsersRequest.ack:type_name -> users.v1.WatchUsersRequest.Ack
-	10, // 6: users.v1.WatchUsersResponse.subscribed:type_name -> users.v1.WatchUsersResponse.Subscribed
-	11, // 7: users.v1.WatchUsersResponse.created:type_name -> users.v1.WatchUsersResponse.Created
-	14, // 8: users.v1.WatchUsersResponse.Subscribed.time:type_name -> google.protobuf.Timestamp
-	13, // 9: users.v1.WatchUsersResponse.Created.user:type_name -> users.v1.User
-	0,  // 10: users.v1.UserService.CreateUser:input_type -> users.v1.CreateUserRequest
-	2,  // 11: users.v1.UserService.GetUsers:input_type -> users.v1.GetUsersRequest
-	4,  // 12: users.v1.UserService.ImportUsers:input_type -> users.v1.ImportUsersRequest
-	6,  // 13: users.v1.UserService.WatchUsers:input_type -> users.v1.WatchUsersRequest
-	1,  // 14: users.v1.UserService.CreateUser:output_type -> users.v1.CreateUserResponse
-	3,  // 15: users.v1.UserService.GetUsers:output_type -> users.v1.GetUsersResponse
-	5,  // 16: users.v1.UserService.ImportUsers:output_type -> users.v1.ImportUsersResponse
-	7,  // 17: users.v1.UserService.WatchUsers:output_type -> users.v1.WatchUsersResponse
-	14, // [14:18] is the sub-list for method output_type
-	10, // [10:14] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	18, // 0: users.v1.CreateUserRequest.user:type_name -> users.v1.NewUser
+	19, // 1: users.v1.CreateUserResponse.user:type_name -> users.v1.User
+	19, // 2: users.v1.GetUsersResponse.user:type_name -> users.v1.User
+	19, // 3: users.v1.ListUsersResponse.user:type_name -> users.v1.User
+	20, // 4: users.v1.ListEventsResponse.time:type_name -> google.protobuf.Timestamp
+	18, // 5: users.v1.ImportUsersRequest.user:type_name -> users.v1.NewUser
+	14, // 6: users.v1.WatchUsersRequest.subscribe:type_name -> users.v1.WatchUsersRequest.Subscription
+	15, // 7: users.v1.WatchUsersRequest.ack:type_name -> users.v1.WatchUsersRequest.Ack
+	16, // 8: users.v1.WatchUsersResponse.subscribed:type_name -> users.v1.WatchUsersResponse.Subscribed
+	17, // 9: users.v1.WatchUsersResponse.created:type_name -> users.v1.WatchUsersResponse.Created
+	20, // 10: users.v1.WatchUsersResponse.Subscribed.time:type_name -> google.protobuf.Timestamp
+	19, // 11: users.v1.WatchUsersResponse.Created.user:type_name -> users.v1.User
+	0,  // 12: users.v1.UserService.CreateUser:input_type -> users.v1.CreateUserRequest
+	2,  // 13: users.v1.UserService.GetUsers:input_type -> users.v1.GetUsersRequest
+	4,  // 14: users.v1.UserService.ListUsers:input_type -> users.v1.ListUsersRequest
+	6,  // 15: users.v1.UserService.DeleteUser:input_type -> users.v1.DeleteUserRequest
+	8,  // 16: users.v1.UserService.ListEvents:input_type -> users.v1.ListEventsRequest
+	10, // 17: users.v1.UserService.ImportUsers:input_type -> users.v1.ImportUsersRequest
+	12, // 18: users.v1.UserService.WatchUsers:input_type -> users.v1.WatchUsersRequest
+	1,  // 19: users.v1.UserService.CreateUser:output_type -> users.v1.CreateUserResponse
+	3,  // 20: users.v1.UserService.GetUsers:output_type -> users.v1.GetUsersResponse
+	5,  // 21: users.v1.UserService.ListUsers:output_type -> users.v1.ListUsersResponse
+	7,  // 22: users.v1.UserService.DeleteUser:output_type -> users.v1.DeleteUserResponse
+	9,  // 23: users.v1.UserService.ListEvents:output_type -> users.v1.ListEventsResponse
+	11, // 24: users.v1.UserService.ImportUsers:output_type -> users.v1.ImportUsersResponse
+	13, // 25: users.v1.UserService.WatchUsers:output_type -> users.v1.WatchUsersResponse
+	19, // [19:26] is the sub-list for method output_type
+	12, // [12:19] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_users_v1_users_proto_init() }
@@ -758,11 +1056,11 @@ func file_users_v1_users_proto_init() {
 		return
 	}
 	file_users_v1_users_types_proto_init()
-	file_users_v1_users_proto_msgTypes[6].OneofWrappers = []any{
+	file_users_v1_users_proto_msgTypes[12].OneofWrappers = []any{
 		(*WatchUsersRequest_Subscribe)(nil),
 		(*WatchUsersRequest_Ack_)(nil),
 	}
-	file_users_v1_users_proto_msgTypes[7].OneofWrappers = []any{
+	file_users_v1_users_proto_msgTypes[13].OneofWrappers = []any{
 		(*WatchUsersResponse_Subscribed_)(nil),
 		(*WatchUsersResponse_Created_)(nil),
 	}
@@ -772,7 +1070,7 @@ func file_users_v1_users_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_users_v1_users_proto_rawDesc), len(file_users_v1_users_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,6 +21,9 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	UserService_CreateUser_FullMethodName  = "/users.v1.UserService/CreateUser"
 	UserService_GetUsers_FullMethodName    = "/users.v1.UserService/GetUsers"
+	UserService_ListUsers_FullMethodName   = "/users.v1.UserService/ListUsers"
+	UserService_DeleteUser_FullMethodName  = "/users.v1.UserService/DeleteUser"
+	UserService_ListEvents_FullMethodName  = "/users.v1.UserService/ListEvents"
 	UserService_ImportUsers_FullMethodName = "/users.v1.UserService/ImportUsers"
 	UserService_WatchUsers_FullMethodName  = "/users.v1.UserService/WatchUsers"
 )
@@ -29,7 +32,7 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// UserService keeps users: one method of each gRPC kind.
+// UserService keeps users: at least one method of each gRPC kind.
 //
 // Its errors carry the domain "users.rpcscope.dev" and one of the reasons named at each method.
 type UserServiceClient interface {
@@ -41,6 +44,16 @@ type UserServiceClient interface {
 	//
 	// NOT_FOUND USER_NOT_FOUND ends the stream at the first id nobody has; the users before it have been sent.
 	GetUsers(ctx context.Context, in *GetUsersRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GetUsersResponse], error)
+	// ListUsers streams all users, oldest first. For admins.
+	ListUsers(ctx context.Context, in *ListUsersRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListUsersResponse], error)
+	// DeleteUser deletes a user, and ends the sessions of that user. For admins.
+	//
+	// NOT_FOUND USER_NOT_FOUND.
+	DeleteUser(ctx context.Context, in *DeleteUserRequest, opts ...grpc.CallOption) (*DeleteUserResponse, error)
+	// ListEvents streams what was done to a user, oldest first, as the audit service knows it. For admins.
+	//
+	// Errors of the audit service about the user asked for come through as they are: NOT_FOUND NO_EVENTS.
+	ListEvents(ctx context.Context, in *ListEventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListEventsResponse], error)
 	// ImportUsers creates the users it is sent: all of them, or none when one is refused.
 	//
 	// Errors are CreateUser's, with the position of the user that was refused in the metadata key "index".
@@ -93,9 +106,57 @@ func (c *userServiceClient) GetUsers(ctx context.Context, in *GetUsersRequest, o
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type UserService_GetUsersClient = grpc.ServerStreamingClient[GetUsersResponse]
 
+func (c *userServiceClient) ListUsers(ctx context.Context, in *ListUsersRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListUsersResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &UserService_ServiceDesc.Streams[1], UserService_ListUsers_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ListUsersRequest, ListUsersResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type UserService_ListUsersClient = grpc.ServerStreamingClient[ListUsersResponse]
+
+func (c *userServiceClient) DeleteUser(ctx context.Context, in *DeleteUserRequest, opts ...grpc.CallOption) (*DeleteUserResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteUserResponse)
+	err := c.cc.Invoke(ctx, UserService_DeleteUser_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *userServiceClient) ListEvents(ctx context.Context, in *ListEventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ListEventsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &UserService_ServiceDesc.Streams[2], UserService_ListEvents_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ListEventsRequest, ListEventsResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type UserService_ListEventsClient = grpc.ServerStreamingClient[ListEventsResponse]
+
 func (c *userServiceClient) ImportUsers(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[ImportUsersRequest, ImportUsersResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &UserService_ServiceDesc.Streams[1], UserService_ImportUsers_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &UserService_ServiceDesc.Streams[3], UserService_ImportUsers_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +169,7 @@ type UserService_ImportUsersClient = grpc.ClientStreamingClient[ImportUsersReque
 
 func (c *userServiceClient) WatchUsers(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[WatchUsersRequest, WatchUsersResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &UserService_ServiceDesc.Streams[2], UserService_WatchUsers_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &UserService_ServiceDesc.Streams[4], UserService_WatchUsers_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -123,7 +184,7 @@ type UserService_WatchUsersClient = grpc.BidiStreamingClient[WatchUsersRequest, 
 // All implementations must embed UnimplementedUserServiceServer
 // for forward compatibility.
 //
-// UserService keeps users: one method of each gRPC kind.
+// UserService keeps users: at least one method of each gRPC kind.
 //
 // Its errors carry the domain "users.rpcscope.dev" and one of the reasons named at each method.
 type UserServiceServer interface {
@@ -135,6 +196,16 @@ type UserServiceServer interface {
 	//
 	// NOT_FOUND USER_NOT_FOUND ends the stream at the first id nobody has; the users before it have been sent.
 	GetUsers(*GetUsersRequest, grpc.ServerStreamingServer[GetUsersResponse]) error
+	// ListUsers streams all users, oldest first. For admins.
+	ListUsers(*ListUsersRequest, grpc.ServerStreamingServer[ListUsersResponse]) error
+	// DeleteUser deletes a user, and ends the sessions of that user. For admins.
+	//
+	// NOT_FOUND USER_NOT_FOUND.
+	DeleteUser(context.Context, *DeleteUserRequest) (*DeleteUserResponse, error)
+	// ListEvents streams what was done to a user, oldest first, as the audit service knows it. For admins.
+	//
+	// Errors of the audit service about the user asked for come through as they are: NOT_FOUND NO_EVENTS.
+	ListEvents(*ListEventsRequest, grpc.ServerStreamingServer[ListEventsResponse]) error
 	// ImportUsers creates the users it is sent: all of them, or none when one is refused.
 	//
 	// Errors are CreateUser's, with the position of the user that was refused in the metadata key "index".
@@ -163,6 +234,15 @@ func (UnimplementedUserServiceServer) CreateUser(context.Context, *CreateUserReq
 }
 func (UnimplementedUserServiceServer) GetUsers(*GetUsersRequest, grpc.ServerStreamingServer[GetUsersResponse]) error {
 	return status.Error(codes.Unimplemented, "method GetUsers not implemented")
+}
+func (UnimplementedUserServiceServer) ListUsers(*ListUsersRequest, grpc.ServerStreamingServer[ListUsersResponse]) error {
+	return status.Error(codes.Unimplemented, "method ListUsers not implemented")
+}
+func (UnimplementedUserServiceServer) DeleteUser(context.Context, *DeleteUserRequest) (*DeleteUserResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteUser not implemented")
+}
+func (UnimplementedUserServiceServer) ListEvents(*ListEventsRequest, grpc.ServerStreamingServer[ListEventsResponse]) error {
+	return status.Error(codes.Unimplemented, "method ListEvents not implemented")
 }
 func (UnimplementedUserServiceServer) ImportUsers(grpc.ClientStreamingServer[ImportUsersRequest, ImportUsersResponse]) error {
 	return status.Error(codes.Unimplemented, "method ImportUsers not implemented")
@@ -220,6 +300,46 @@ func _UserService_GetUsers_Handler(srv interface{}, stream grpc.ServerStream) er
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type UserService_GetUsersServer = grpc.ServerStreamingServer[GetUsersResponse]
 
+func _UserService_ListUsers_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ListUsersRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(UserServiceServer).ListUsers(m, &grpc.GenericServerStream[ListUsersRequest, ListUsersResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type UserService_ListUsersServer = grpc.ServerStreamingServer[ListUsersResponse]
+
+func _UserService_DeleteUser_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteUserRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(UserServiceServer).DeleteUser(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: UserService_DeleteUser_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(UserServiceServer).DeleteUser(ctx, req.(*DeleteUserRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _UserService_ListEvents_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ListEventsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(UserServiceServer).ListEvents(m, &grpc.GenericServerStream[ListEventsRequest, ListEventsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type UserService_ListEventsServer = grpc.ServerStreamingServer[ListEventsResponse]
+
 func _UserService_ImportUsers_Handler(srv interface{}, stream grpc.ServerStream) error {
 	return srv.(UserServiceServer).ImportUsers(&grpc.GenericServerStream[ImportUsersRequest, ImportUsersResponse]{ServerStream: stream})
 }
@@ -245,11 +365,25 @@ var UserService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "CreateUser",
 			Handler:    _UserService_CreateUser_Handler,
 		},
+		{
+			MethodName: "DeleteUser",
+			Handler:    _UserService_DeleteUser_Handler,
+		},
 	},
 	Streams: []grpc.StreamDesc{
 		{
 			StreamName:    "GetUsers",
 			Handler:       _UserService_GetUsers_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "ListUsers",
+			Handler:       _UserService_ListUsers_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "ListEvents",
+			Handler:       _UserService_ListEvents_Handler,
 			ServerStreams: true,
 		},
 		{

@@ -22,6 +22,58 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Role is what a user may do.
+type Role int32
+
+const (
+	Role_ROLE_UNSPECIFIED Role = 0
+	// What is not restricted to others.
+	Role_ROLE_USER Role = 1
+	// List and delete users, and see what was done to them.
+	Role_ROLE_ADMIN Role = 2
+)
+
+// Enum value maps for Role.
+var (
+	Role_name = map[int32]string{
+		0: "ROLE_UNSPECIFIED",
+		1: "ROLE_USER",
+		2: "ROLE_ADMIN",
+	}
+	Role_value = map[string]int32{
+		"ROLE_UNSPECIFIED": 0,
+		"ROLE_USER":        1,
+		"ROLE_ADMIN":       2,
+	}
+)
+
+func (x Role) Enum() *Role {
+	p := new(Role)
+	*p = x
+	return p
+}
+
+func (x Role) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Role) Descriptor() protoreflect.EnumDescriptor {
+	return file_users_v1_users_types_proto_enumTypes[0].Descriptor()
+}
+
+func (Role) Type() protoreflect.EnumType {
+	return &file_users_v1_users_types_proto_enumTypes[0]
+}
+
+func (x Role) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Role.Descriptor instead.
+func (Role) EnumDescriptor() ([]byte, []int) {
+	return file_users_v1_users_types_proto_rawDescGZIP(), []int{0}
+}
+
 // User is one person known to the service.
 type User struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -31,6 +83,7 @@ type User struct {
 	// Unique among all users, compared without regard to case.
 	Email         string                 `protobuf:"bytes,3,opt,name=email,proto3" json:"email,omitempty"`
 	CreateTime    *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	Role          Role                   `protobuf:"varint,5,opt,name=role,proto3,enum=users.v1.Role" json:"role,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -93,6 +146,13 @@ func (x *User) GetCreateTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *User) GetRole() Role {
+	if x != nil {
+		return x.Role
+	}
+	return Role_ROLE_UNSPECIFIED
+}
+
 // NewUser is what a caller says about a user to be created.
 type NewUser struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -152,16 +212,22 @@ var File_users_v1_users_types_proto protoreflect.FileDescriptor
 
 const file_users_v1_users_types_proto_rawDesc = "" +
 	"\n" +
-	"\x1ausers/v1/users_types.proto\x12\busers.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"}\n" +
+	"\x1ausers/v1/users_types.proto\x12\busers.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa1\x01\n" +
 	"\x04User\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
 	"\x05email\x18\x03 \x01(\tR\x05email\x12;\n" +
 	"\vcreate_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"createTime\"3\n" +
+	"createTime\x12\"\n" +
+	"\x04role\x18\x05 \x01(\x0e2\x0e.users.v1.RoleR\x04role\"3\n" +
 	"\aNewUser\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05email\x18\x02 \x01(\tR\x05emailB<Z:github.com/rpcscope/rpcscope/examples/gen/users/v1;usersv1b\x06proto3"
+	"\x05email\x18\x02 \x01(\tR\x05email*;\n" +
+	"\x04Role\x12\x14\n" +
+	"\x10ROLE_UNSPECIFIED\x10\x00\x12\r\n" +
+	"\tROLE_USER\x10\x01\x12\x0e\n" +
+	"\n" +
+	"ROLE_ADMIN\x10\x02B<Z:github.com/rpcscope/rpcscope/examples/gen/users/v1;usersv1b\x06proto3"
 
 var (
 	file_users_v1_users_types_proto_rawDescOnce sync.Once
@@ -175,19 +241,22 @@ func file_users_v1_users_types_proto_rawDescGZIP() []byte {
 	return file_users_v1_users_types_proto_rawDescData
 }
 
+var file_users_v1_users_types_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
 var file_users_v1_users_types_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
 var file_users_v1_users_types_proto_goTypes = []any{
-	(*User)(nil),                  // 0: users.v1.User
-	(*NewUser)(nil),               // 1: users.v1.NewUser
-	(*timestamppb.Timestamp)(nil), // 2: google.protobuf.Timestamp
+	(Role)(0),                     // 0: users.v1.Role
+	(*User)(nil),                  // 1: users.v1.User
+	(*NewUser)(nil),               // 2: users.v1.NewUser
+	(*timestamppb.Timestamp)(nil), // 3: google.protobuf.Timestamp
 }
 var file_users_v1_users_types_proto_depIdxs = []int32{
-	2, // 0: users.v1.User.create_time:type_name -> google.protobuf.Timestamp
-	1, // [1:1] is the sub-list for method output_type
-	1, // [1:1] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	3, // 0: users.v1.User.create_time:type_name -> google.protobuf.Timestamp
+	0, // 1: users.v1.User.role:type_name -> users.v1.Role
+	2, // [2:2] is the sub-list for method output_type
+	2, // [2:2] is the sub-list for method input_type
+	2, // [2:2] is the sub-list for extension type_name
+	2, // [2:2] is the sub-list for extension extendee
+	0, // [0:2] is the sub-list for field type_name
 }
 
 func init() { file_users_v1_users_types_proto_init() }
@@ -200,13 +269,14 @@ func file_users_v1_users_types_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_users_v1_users_types_proto_rawDesc), len(file_users_v1_users_types_proto_rawDesc)),
-			NumEnums:      0,
+			NumEnums:      1,
 			NumMessages:   2,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
 		GoTypes:           file_users_v1_users_types_proto_goTypes,
 		DependencyIndexes: file_users_v1_users_types_proto_depIdxs,
+		EnumInfos:         file_users_v1_users_types_proto_enumTypes,
 		MessageInfos:      file_users_v1_users_types_proto_msgTypes,
 	}.Build()
 	File_users_v1_users_types_proto = out.File

@@ -1,9 +1,10 @@
-package store
+package database
 
 import (
 	"context"
 	"database/sql"
 	"fmt"
+	"io/fs"
 	"net/url"
 
 	"github.com/XSAM/otelsql"
@@ -14,22 +15,22 @@ import (
 	"github.com/rpcscope/rpcscope/errors"
 )
 
-// Config says where the users are kept and who observes it. Its zero value is a database in memory, observed by the
-// global providers.
+// Config says where the data is kept and who observes it. Its zero value is a database in memory, observed by the global
+// providers.
 type Config struct {
 	Path           string // of the database file, made if there is none; empty: in memory, gone with Close
 	TracerProvider trace.TracerProvider
 	MeterProvider  metric.MeterProvider
 }
 
-// Store is a database of users. It is safe for concurrent use.
-type Store struct {
-	db      *sql.DB
+// DB is a database. It is safe for concurrent use.
+type DB struct {
+	*sql.DB
 	metrics metric.Registration
 }
 
-// Open opens the database and brings its schema up to date.
-func Open(ctx context.Context, cfg Config) (*Store, error) {
+// Open opens the database and brings its schema up to date: by the files of migrations, in the order of their names.
+func Open(ctx context.Context, cfg Config, migrations fs.FS) (*DB, error) {
 	db, err := otelsql.Open("sqlite", dsn(cfg.Path), cfg.instrumentation()...)
 	if err != nil {
 		return nil, fmt.Errorf("open database %q: %w", cfg.Path, err)
@@ -41,19 +42,19 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		db.SetMaxOpenConns(8)
 		db.SetMaxIdleConns(8)
 	}
-	s := &Store{db: db}
-	if err := migrate(ctx, db); err != nil {
+	d := &DB{DB: db}
+	if err := d.migrate(ctx, migrations); err != nil {
 		return nil, errors.Join(fmt.Errorf("migrate database %q: %w", cfg.Path, err), db.Close())
 	}
-	if s.metrics, err = otelsql.RegisterDBStatsMetrics(db, cfg.instrumentation()...); err != nil {
+	if d.metrics, err = otelsql.RegisterDBStatsMetrics(db, cfg.instrumentation()...); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	return s, nil
+	return d, nil
 }
 
 // Close closes the database once what is running has ended.
-func (s *Store) Close() error {
-	return errors.Join(s.metrics.Unregister(), s.db.Close())
+func (d *DB) Close() error {
+	return errors.Join(d.metrics.Unregister(), d.DB.Close())
 }
 
 // dsn returns the data source name of the file at path. A transaction takes the write lock when it begins, and waits

@@ -1,44 +1,39 @@
-package store
+package database
 
 import (
 	"context"
 	"database/sql"
-	"embed"
 	"fmt"
 	"io/fs"
 )
 
-//go:embed migrations/*.sql
-var migrations embed.FS
-
-// migrate applies the migrations the database has not seen, in the order of their names, each in a transaction.
-// PRAGMA user_version counts those applied.
-func migrate(ctx context.Context, db *sql.DB) error {
+// migrate applies the migrations the database has not seen, each in a transaction. PRAGMA user_version counts those applied.
+func (d *DB) migrate(ctx context.Context, migrations fs.FS) error {
 	files, err := fs.Glob(migrations, "migrations/*.sql") // sorted
 	if err != nil {
 		return err
 	}
 	var applied int
-	if err := db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&applied); err != nil {
+	if err := d.QueryRowContext(ctx, "PRAGMA user_version").Scan(&applied); err != nil {
 		return err
 	}
 	if applied > len(files) {
 		return fmt.Errorf("schema version is %d, want at most %d: a newer program made it", applied, len(files))
 	}
 	for i, file := range files[applied:] {
-		if err := apply(ctx, db, file, applied+i+1); err != nil {
+		if err := d.apply(ctx, migrations, file, applied+i+1); err != nil {
 			return fmt.Errorf("%s: %w", file, err)
 		}
 	}
 	return nil
 }
 
-func apply(ctx context.Context, db *sql.DB, file string, version int) error {
-	script, err := migrations.ReadFile(file)
+func (d *DB) apply(ctx context.Context, migrations fs.FS, file string, version int) error {
+	script, err := fs.ReadFile(migrations, file)
 	if err != nil {
 		return err
 	}
-	return inTx(ctx, db, func(tx *sql.Tx) error {
+	return d.InTx(ctx, func(tx *sql.Tx) error {
 		// Two programs may start on one file: the second finds the work done.
 		var now int
 		if err := tx.QueryRowContext(ctx, "PRAGMA user_version").Scan(&now); err != nil || now >= version {
@@ -52,9 +47,9 @@ func apply(ctx context.Context, db *sql.DB, file string, version int) error {
 	})
 }
 
-// inTx runs fn in a transaction, which is committed if fn returns nil.
-func inTx(ctx context.Context, db *sql.DB, fn func(*sql.Tx) error) error {
-	tx, err := db.BeginTx(ctx, nil)
+// InTx runs fn in a transaction, which is committed if fn returns nil.
+func (d *DB) InTx(ctx context.Context, fn func(*sql.Tx) error) error {
+	tx, err := d.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}

@@ -1,9 +1,10 @@
-package store
+package database
 
 import (
 	"context"
 	"database/sql/driver"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -65,8 +66,11 @@ func operation(_ context.Context, method otelsql.Method, query string, _ []drive
 	return attrs
 }
 
-// verbAndTable returns what is done, and to which table. There is one table.
-func verbAndTable(method otelsql.Method, query string) (verb, table string) {
+// table finds what may be the table of a statement. What is followed by a parenthesis is a function.
+var table = regexp.MustCompile(`\b(?:FROM|INTO|UPDATE|JOIN) (\w+)(\(?)`)
+
+// verbAndTable returns what is done, and to which table first.
+func verbAndTable(method otelsql.Method, query string) (verb, name string) {
 	switch method {
 	case otelsql.MethodConnBeginTx:
 		return "BEGIN", ""
@@ -75,9 +79,10 @@ func verbAndTable(method otelsql.Method, query string) (verb, table string) {
 	case otelsql.MethodTxRollback:
 		return "ROLLBACK", ""
 	}
-	for _, verb := range []string{"SELECT", "INSERT"} {
-		if strings.HasPrefix(query, verb) {
-			return verb, "users"
+	for _, found := range table.FindAllStringSubmatch(query, -1) {
+		if found[2] == "" {
+			verb, _, _ = strings.Cut(query, " ")
+			return verb, found[1]
 		}
 	}
 	return string(method), ""

@@ -1,0 +1,64 @@
+// Users-audit is the audit service: it keeps who did what to which user, in SQLite.
+//
+// Telemetry goes where the OTEL_* environment says, by default to an OTLP collector on localhost.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"github.com/rpcscope/rpcscope/examples/internal/audit"
+	"github.com/rpcscope/rpcscope/examples/internal/env"
+	"github.com/rpcscope/rpcscope/examples/internal/fault"
+	"github.com/rpcscope/rpcscope/telemetry"
+)
+
+func main() {
+	if err := run(os.Args[1:]); err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "users-audit:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	var cfg audit.Config
+	flags := flag.NewFlagSet("users-audit", flag.ContinueOnError)
+	listen := flags.String("listen", "localhost:50052", "`address` to serve on")
+	check := flags.Bool("check", false, "ask the service at the address of -listen whether it is healthy, and end")
+	faults := flags.Bool("faults", false, "obey the metadata key x-fault: panic, error, code=CODE, delay=DURATION")
+	always := flags.String("fault", "", "`fault` of each call, such as delay=200ms or error@0.1")
+	flags.StringVar(&cfg.Database, "db", "", "`path` of the database file; empty: in memory")
+	flags.DurationVar(&cfg.Drain, "drain", 10*time.Second, "how long calls may go on after SIGTERM")
+	err := env.Vars(flags, map[string]string{"listen": "AUDIT_LISTEN", "db": "AUDIT_DB", "faults": "AUDIT_FAULTS", "fault": "AUDIT_FAULT", "drain": "AUDIT_DRAIN"})
+	if err != nil {
+		return err
+	}
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if *check {
+		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+		defer cancel()
+		return audit.Check(ctx, *listen)
+	}
+	if cfg.Faults, err = fault.Always(*always); err != nil {
+		return fmt.Errorf("-fault: %w", err)
+	}
+	if *faults {
+		cfg.Faults = fault.Both(cfg.Faults, fault.FromMetadata)
+	}
+
+	serve := func(ctx context.Context) error {
+		l, err := net.Listen("tcp", *listen)
+		if err != nil {
+			return err
+		}
+		return audit.Serve(ctx, l, cfg)
+	}
+	return telemetry.Run(context.Background(), serve, telemetry.WithServiceName("users-audit"), telemetry.WithSlogDefault())
+}
