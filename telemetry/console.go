@@ -27,8 +27,9 @@ const (
 type Console struct {
 	w      io.Writer
 	colour bool
+	out    sync.Mutex // of w: not every writer is safe for concurrent use
 
-	mu      sync.Mutex
+	mu      sync.Mutex // never held while writing: a terminal may be slow
 	pending map[trace.TraceID]*consoleTrace
 	order   []trace.TraceID // oldest first; may name traces already printed
 }
@@ -152,7 +153,7 @@ func (c *Console) print(t *consoleTrace) {
 		return
 	}
 	text := renderTrace(t, c.colour)
-	c.mu.Lock() // not every writer is safe for concurrent use
-	defer c.mu.Unlock()
+	c.out.Lock()
+	defer c.out.Unlock()
 	_, _ = c.w.Write(text) // a terminal that is gone is no reason to fail
 }

@@ -65,6 +65,21 @@ func (b *traceBuilder) add(service, name string, kind trace.SpanKind, parent, fr
 	return id
 }
 
+// messages adds the events of a stream's messages.
+func (b *traceBuilder) messages(span, sent, received int) {
+	event := func(kind string, id int) {
+		b.spans[span-1].Events = append(b.spans[span-1].Events, sdktrace.Event{Name: "rpc.message", Attributes: []attribute.KeyValue{
+			attribute.String("rpc.message.type", kind), attribute.Int("rpc.message.id", id),
+		}})
+	}
+	for i := range sent {
+		event("SENT", i+1)
+	}
+	for i := range received {
+		event("RECEIVED", i+1)
+	}
+}
+
 func (b *traceBuilder) trace() *consoleTrace { return &consoleTrace{spans: b.spans.Snapshots()} }
 
 var (
@@ -114,6 +129,67 @@ func TestConsoleGolden(t *testing.T) {
 			c := b.trace()
 			c.open, c.omitted = 2, 7
 			return c
+		},
+		"streams": func() *consoleTrace { // as WithAttempts and WithMessageEvents record them
+			var b traceBuilder
+			list, chat := "shop.catalogue.v1.CatalogueService/ListProductsOfCategory", "users.v1.UserService/Chat"
+			root := b.add("web", "GET /products", trace.SpanKindServer, 0, 0, 90_000, failed(""), semconv.HTTPResponseStatusCode(502), request)
+			call := b.add("web", list, trace.SpanKindClient, root, 1_000, 60_000, fine, code("OK"))
+			for i, end := range []int{9_000, 59_000} {
+				attempt := b.add("web", "Attempt."+list, trace.SpanKindInternal, call, 1_000+10_000*i, end, fine, code("OK"), attribute.Int("previous-rpc-attempts", i))
+				server := b.add("shop", list, trace.SpanKindServer, attempt, 2_000+10_000*i, end-1_000, fine, code("OK"))
+				if i == 0 {
+					b.spans[attempt-1].Status, b.spans[attempt-1].Attributes = failed("try again"), []attribute.KeyValue{code("UNAVAILABLE"), attribute.Int("previous-rpc-attempts", 0)}
+					b.spans[server-1].Status, b.spans[server-1].Attributes = failed("rpc error: code = Unavailable desc = try again"), []attribute.KeyValue{code("UNAVAILABLE")}
+					continue
+				}
+				b.messages(attempt, 1, 250)
+				b.messages(server, 250, 1)
+			}
+			client := b.add("web", chat, trace.SpanKindClient, root, 61_000, 89_000, failed("context canceled"), code("CANCELLED"))
+			b.messages(client, 3, 2)
+			server := b.add("users", chat, trace.SpanKindServer, client, 62_000, 89_500, fine, code("CANCELLED"))
+			b.messages(server, 1, 1) // as few as a unary call has
+			return b.trace()
+		},
+		"nested": func() *consoleTrace { // a call and a query for each of many, with one failure among them
+			var b traceBuilder
+			root := b.add("web", "GET /orders", trace.SpanKindServer, 0, 0, 50_000, fine, semconv.HTTPResponseStatusCode(200), request)
+			for i := range 40 {
+				status, c := fine, code("OK")
+				if i == 20 {
+					status, c = failed("Unavailable: no connection"), code("UNAVAILABLE")
+				}
+				client := b.add("web", get, trace.SpanKindClient, root, 1_000*i, 1_000*i+900, status, c)
+				server := b.add("users", get, trace.SpanKindServer, client, 1_000*i+100, 1_000*i+800, status, c)
+				for j := range 1 + i%2 { // how many does not make a difference
+					b.add("users", "SELECT users", trace.SpanKindClient, server, 1_000*i+200+j, 1_000*i+700+j, fine)
+				}
+				b.add("web", "render row", trace.SpanKindInternal, root, 1_000*i+900, 1_000*i+950, fine)
+			}
+			for range 4 { // one more than are shown: no line is saved
+				b.add("web", "write", trace.SpanKindInternal, root, 45_000, 45_010, fine)
+			}
+			return b.trace()
+		},
+		"deep": func() *consoleTrace {
+			var b traceBuilder
+			parent := 0
+			for i := range 20 {
+				parent = b.add("users", fmt.Sprint("level ", i), trace.SpanKindInternal, parent, 10*i, 400-10*i, fine)
+			}
+			return b.trace()
+		},
+		"long": func() *consoleTrace { // nothing looks the same; the errors are what matters
+			var b traceBuilder
+			root := b.add("users", "job", trace.SpanKindInternal, 0, 0, 1_000_000, fine)
+			for i := range 150 {
+				step := b.add("users", fmt.Sprint("step ", i), trace.SpanKindInternal, root, 1_000*i, 1_000*i+900, fine)
+				if i%60 == 59 {
+					b.add("users", fmt.Sprint("part of ", i), trace.SpanKindInternal, step, 1_000*i, 1_000*i+100, failed("out of paper"))
+				}
+			}
+			return b.trace()
 		},
 	}
 	for name, build := range tests {
@@ -215,6 +291,41 @@ func TestConsoleIsBounded(t *testing.T) {
 		t.Errorf("Shutdown printed %d unfinished traces, want %d", got, consoleTraces-1)
 	}
 }
+
+// A terminal that is slow, or stopped, holds up the goroutine that prints, and no other.
+func TestConsoleSlowTerminal(t *testing.T) {
+	printing, release := make(chan struct{}), make(chan struct{})
+	console := NewConsole(writerFunc(func(b []byte) (int, error) {
+		close(printing)
+		<-release
+		return len(b), nil
+	}))
+	tracer := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(console)).Tracer("")
+	_, first := tracer.Start(t.Context(), "first")
+	done := make(chan struct{})
+	go func() { defer close(done); first.End() }()
+	<-printing
+	others := make(chan struct{})
+	go func() {
+		defer close(others)
+		ctx, second := tracer.Start(t.Context(), "second")
+		_, third := tracer.Start(ctx, "third")
+		third.End()
+		_ = second // prints nothing yet
+	}()
+	select {
+	case <-others:
+	case <-time.After(10 * time.Second):
+		t.Error("spans wait for the terminal")
+	}
+	close(release)
+	<-done
+	<-others
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
 
 // A writer that fails harms nobody.
 func TestConsoleWriterFails(t *testing.T) {

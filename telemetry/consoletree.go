@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"hash/fnv"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,17 +19,23 @@ import (
 )
 
 const (
-	barWidth  = 20 // cells of the duration bar
-	nameWidth = 64 // widest tree, service and name
-	textWidth = 72 // of a query or an error's text
-	foldAfter = 3  // equal leaf spans shown before the rest is folded
+	barWidth  = 20  // cells of the duration bar
+	nameWidth = 64  // widest tree, service and name
+	textWidth = 72  // of a query or an error's text
+	foldAfter = 3   // equal spans shown, with what is below them, before the others are folded
+	maxDepth  = 12  // of the tree; what is deeper is drawn there
+	maxRows   = 100 // of a trace; beyond, the ones without an error are left out first
 )
 
-// node is a span, or a fold of several equal ones, in the tree.
+// node is a span, or a fold of several that look the same, in the tree.
 type node struct {
 	span     sdktrace.ReadOnlySpan
+	parent   *node
 	children []*node
-	folded   []sdktrace.ReadOnlySpan // instead of span
+	folded   []*node // instead of span
+	failed   bool    // or something below it
+	size     int     // spans here and below
+	shape    uint64  // the same for spans that look the same, with all below them
 }
 
 // row is one line: its left part, and what stands in the columns.
@@ -61,6 +68,7 @@ func renderTrace(t *consoleTrace, colour bool) []byte {
 	for i, root := range roots {
 		rows = appendRows(rows, root, "", i == len(roots)-1)
 	}
+	rows, left := clip(rows)
 	wide := 0
 	for _, r := range rows {
 		wide = max(wide, utf8.RuneCountInString(r.left))
@@ -68,8 +76,8 @@ func renderTrace(t *consoleTrace, colour bool) []byte {
 	for _, r := range rows {
 		writeRow(&b, p, r, wide, start, end)
 	}
-	if t.omitted > 0 {
-		fmt.Fprintf(&b, "   … %s not shown\n", plural(t.omitted, "span"))
+	if left += t.omitted; left > 0 {
+		fmt.Fprintf(&b, "   … %s not shown\n", plural(left, "span"))
 	}
 	b.WriteByte('\n')
 	return b.Bytes()
@@ -84,13 +92,11 @@ func buildTree(spans []sdktrace.ReadOnlySpan) []*node {
 	for _, s := range spans {
 		n := nodes[s.SpanContext().SpanID()]
 		if parent := nodes[s.Parent().SpanID()]; parent != nil && parent != n {
+			n.parent = parent
 			parent.children = append(parent.children, n)
 		} else {
 			roots = append(roots, n)
 		}
-	}
-	for _, n := range nodes {
-		n.children = fold(byStart(n.children))
 	}
 	return fold(byStart(roots))
 }
@@ -102,35 +108,48 @@ func byStart(nodes []*node) []*node {
 	return nodes
 }
 
-// fold replaces a run of equal leaf spans without error, but its first ones, by one line.
+// fold orders what is below nodes, and replaces siblings that look the same
+// and hold no error, all but the first ones, by one line.
 func fold(nodes []*node) []*node {
+	count := map[uint64]int{}
+	for _, n := range nodes {
+		n.children = fold(byStart(n.children))
+		n.settle()
+		count[n.shape]++
+	}
 	var out []*node
-	for i := 0; i < len(nodes); {
-		j := i + 1
-		for j < len(nodes) && foldable(nodes[i]) && foldable(nodes[j]) && sameSpan(nodes[i].span, nodes[j].span) {
-			j++
+	seen, rest := map[uint64]int{}, map[uint64]*node{}
+	for _, n := range nodes {
+		seen[n.shape]++
+		more := rest[n.shape]
+		switch {
+		case n.failed || seen[n.shape] <= foldAfter || count[n.shape] == foldAfter+1:
+			out = append(out, n)
+			continue
+		case more == nil:
+			more = &node{parent: n.parent, shape: ^n.shape}
+			rest[n.shape] = more
+			out = append(out, more)
 		}
-		if j-i <= foldAfter+1 {
-			out = append(out, nodes[i:j]...)
-		} else {
-			out = append(out, nodes[i:i+foldAfter]...)
-			rest := &node{}
-			for _, n := range nodes[i+foldAfter : j] {
-				rest.folded = append(rest.folded, n.span)
-			}
-			out = append(out, rest)
-		}
-		i = j
+		more.folded, more.size = append(more.folded, n), more.size+n.size
 	}
 	return out
 }
 
-func foldable(n *node) bool {
-	return len(n.children) == 0 && n.span.Status().Code != otelcodes.Error
-}
-
-func sameSpan(a, b sdktrace.ReadOnlySpan) bool {
-	return a.Name() == b.Name() && a.SpanKind() == b.SpanKind() && service(a) == service(b)
+// settle sums up what is below n.
+func (n *node) settle() {
+	h := fnv.New64a()
+	fmt.Fprintf(h, "%s\x00%s\x00%d", service(n.span), n.span.Name(), n.span.SpanKind())
+	n.failed, n.size = n.span.Status().Code == otelcodes.Error, 1
+	last := uint64(0)
+	for _, c := range n.children {
+		if c.shape != last { // how often does not matter
+			fmt.Fprintf(h, "\x00%d", c.shape)
+			last = c.shape
+		}
+		n.failed, n.size = n.failed || c.failed, n.size+c.size
+	}
+	n.shape = h.Sum64()
 }
 
 func appendRows(rows []row, n *node, indent string, last bool) []row {
@@ -138,38 +157,95 @@ func appendRows(rows []row, n *node, indent string, last bool) []row {
 	if last {
 		branch, deeper = "└─ ", "   "
 	}
-	rows = append(rows, row{left: shorten(indent+branch+label(n), nameWidth), node: n})
+	const step = 3 // runes of deeper
+	if utf8.RuneCountInString(indent) >= maxDepth*step {
+		branch, deeper = "⋯  ", ""
+	}
+	room := nameWidth - utf8.RuneCountInString(indent) - step
+	rows = append(rows, row{left: indent + branch + label(n, room), node: n})
 	for i, child := range n.children {
 		rows = appendRows(rows, child, indent+deeper, i == len(n.children)-1)
 	}
 	return rows
 }
 
-// label is service and name; a call that goes out is marked.
-func label(n *node) string {
+// clip leaves out rows of a trace that is too long, those without an error
+// first, and tells how many spans that were.
+func clip(rows []row) (kept []row, left int) {
+	if len(rows) <= maxRows {
+		return rows, 0
+	}
+	failed := 0
+	for _, r := range rows {
+		if r.node.failed {
+			failed++
+		}
+	}
+	loud := min(failed, maxRows*3/4)
+	quiet := maxRows - loud
+	for _, r := range rows {
+		budget := &quiet
+		if r.node.failed {
+			budget = &loud
+		}
+		if *budget > 0 {
+			*budget--
+			kept = append(kept, r)
+		} else {
+			left += r.node.own()
+		}
+	}
+	return kept, left
+}
+
+// own counts the spans of n's line.
+func (n *node) own() int {
 	if n.folded != nil {
-		return fmt.Sprintf("… %d more %s", len(n.folded), oneLine(n.folded[0].Name()))
+		return n.size
+	}
+	return 1
+}
+
+// label is service and name, in room runes; a call that goes out is marked.
+func label(n *node, room int) string {
+	if n.folded != nil {
+		return shorten(fmt.Sprintf("… %d more %s", len(n.folded), oneLine(n.folded[0].span.Name())), room)
+	}
+	name := oneLine(n.span.Name())
+	if method, ok := strings.CutPrefix(name, "Attempt."); ok && n.parent != nil && n.parent.span.Name() == method {
+		name = "attempt" + attempt(n.span)
 	}
 	mark := ""
 	if k := n.span.SpanKind(); k == trace.SpanKindClient || k == trace.SpanKindProducer {
 		mark = "→ "
 	}
-	return service(n.span) + "  " + mark + oneLine(n.span.Name())
+	left := service(n.span) + "  " + mark
+	// Of a method's full name the end says most.
+	if over := utf8.RuneCountInString(left+name) - room; over > 0 && strings.Contains(name, "/") && over+1 < strings.LastIndexByte(name, '/') {
+		name = "…" + string([]rune(name)[over+1:])
+	}
+	return shorten(left+name, room)
+}
+
+// attempt is the number of an attempt, from 1.
+func attempt(s sdktrace.ReadOnlySpan) string {
+	for _, kv := range s.Attributes() {
+		if kv.Key == "previous-rpc-attempts" {
+			return " " + strconv.FormatInt(kv.Value.AsInt64()+1, 10)
+		}
+	}
+	return ""
 }
 
 func writeRow(b *bytes.Buffer, p painter, r row, wide int, start, end time.Time) {
-	spans := r.node.folded
-	if spans == nil {
-		spans = []sdktrace.ReadOnlySpan{r.node.span}
-	}
-	from, to := bounds(spans)
-	took := to.Sub(from)
+	spans := []sdktrace.ReadOnlySpan{r.node.span}
 	if r.node.folded != nil {
-		took = 0
-		for _, s := range spans {
-			took += s.EndTime().Sub(s.StartTime())
+		spans = spans[:0]
+		for _, n := range r.node.folded {
+			spans = append(spans, n.span)
 		}
 	}
+	from, to := bounds(spans)
 	failed := spans[0].Status().Code == otelcodes.Error
 	barText := bar(start, end, from, to)
 	if failed {
@@ -179,21 +255,80 @@ func writeRow(b *bytes.Buffer, p painter, r row, wide int, start, end time.Time)
 	}
 	b.WriteString(r.left)
 	b.WriteString(strings.Repeat(" ", wide-utf8.RuneCountInString(r.left)))
-	fmt.Fprintf(b, "  %s %7s", barText, duration(took))
-	if r.node.folded == nil {
+	columns := []string{}
+	took := to.Sub(from)
+	if r.node.folded != nil {
+		took = sum(spans)
+		columns = append(columns, p.dim(foldText(r.node, spans, took)))
+	} else {
 		code, text := outcome(spans[0])
-		if failed || code != "" && code != "OK" && !strings.HasPrefix(code, "2") {
+		switch {
+		case failed:
 			code, text = p.red(code), p.red(text)
-		} else {
+		case code == "OK" || strings.HasPrefix(code, "2"):
 			code = p.green(code)
+		default: // refused, and not this side's fault
+			code, text = p.yellow(code), p.yellow(text)
 		}
-		for _, s := range []string{code, text, p.dim(statement(spans[0]))} {
-			if s != "" {
-				b.WriteString("  " + s)
-			}
+		columns = append(columns, code, p.dim(messages(spans[0])), text, p.dim(statement(spans[0])))
+	}
+	fmt.Fprintf(b, "  %s %7s", barText, duration(took))
+	for _, s := range columns {
+		if s != "" {
+			b.WriteString("  " + s)
 		}
 	}
 	b.WriteByte('\n')
+}
+
+// foldText is what is left to say of spans that have one line together.
+func foldText(n *node, spans []sdktrace.ReadOnlySpan, took time.Duration) string {
+	longest := time.Duration(0)
+	for _, s := range spans {
+		longest = max(longest, s.EndTime().Sub(s.StartTime()))
+	}
+	text := fmt.Sprintf("in all; each %s, at most %s", duration(took/time.Duration(len(spans))), duration(longest))
+	if n.size > len(spans) {
+		text += ", with " + plural(n.size-len(spans), "span") + " below"
+	}
+	return text
+}
+
+func sum(spans []sdktrace.ReadOnlySpan) (total time.Duration) {
+	for _, s := range spans {
+		total += s.EndTime().Sub(s.StartTime())
+	}
+	return total
+}
+
+// messages counts those of a stream, where they are recorded: "↑3 ↓120". One of
+// each, a unary call's, is not worth saying.
+func messages(s sdktrace.ReadOnlySpan) string {
+	var sent, received int64
+	for _, e := range s.Events() {
+		if e.Name != "rpc.message" && e.Name != "message" {
+			continue
+		}
+		kind, id := "", int64(0)
+		for _, kv := range e.Attributes {
+			switch kv.Key {
+			case "rpc.message.type":
+				kind = strings.ToUpper(kv.Value.String())
+			case "rpc.message.id":
+				id = kv.Value.AsInt64()
+			}
+		}
+		switch kind { // by number: a span drops events that are too many
+		case "SENT":
+			sent = max(sent, id)
+		case "RECEIVED":
+			received = max(received, id)
+		}
+	}
+	if sent <= 1 && received <= 1 {
+		return ""
+	}
+	return fmt.Sprintf("↑%d ↓%d", sent, received)
 }
 
 // bar draws when, within the trace, the span ran.
@@ -235,11 +370,22 @@ func outcome(s sdktrace.ReadOnlySpan) (code, text string) {
 		if code == "" {
 			code = "ERROR"
 		}
-		if d := failure(s); d != "" && !strings.EqualFold(d, code) && d != reason {
+		if d := withoutCode(failure(s), code); d != "" && !strings.EqualFold(d, code) && d != reason {
 			parts = append(parts, d)
 		}
 	}
 	return oneLine(code), shorten(oneLine(strings.Join(parts, ": ")), textWidth)
+}
+
+// withoutCode cuts off an error's text what repeats its code.
+func withoutCode(text, code string) string {
+	if _, message, ok := strings.Cut(text, " desc = "); ok && strings.HasPrefix(text, "rpc error: code = ") {
+		text = message
+	}
+	if name, message, ok := strings.Cut(text, ": "); ok && strings.EqualFold(name, strings.ReplaceAll(code, "_", "")) {
+		text = message
+	}
+	return text
 }
 
 // failure is the message of the last exception, else the status' description.

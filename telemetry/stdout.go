@@ -67,6 +67,14 @@ func writeMetric(b *strings.Builder, m metricdata.Metrics) {
 		for _, p := range data.DataPoints {
 			line(p.Attributes, fmt.Sprintf("count=%d sum=%.6g%s", p.Count, p.Sum, unit(m.Unit)))
 		}
+	case metricdata.ExponentialHistogram[int64]: // by a view
+		for _, p := range data.DataPoints {
+			line(p.Attributes, fmt.Sprintf("count=%d sum=%d%s", p.Count, p.Sum, unit(m.Unit)))
+		}
+	case metricdata.ExponentialHistogram[float64]:
+		for _, p := range data.DataPoints {
+			line(p.Attributes, fmt.Sprintf("count=%d sum=%.6g%s", p.Count, p.Sum, unit(m.Unit)))
+		}
 	}
 }
 
@@ -88,7 +96,7 @@ func labels(attrs attribute.Set) string {
 	if attrs.Len() == 0 {
 		return ""
 	}
-	return "{" + attrs.Encoded(attribute.DefaultEncoder()) + "}"
+	return "{" + oneLine(attrs.Encoded(attribute.DefaultEncoder())) + "}"
 }
 
 // logConsole is the logs exporter "console": a line per record.

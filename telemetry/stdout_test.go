@@ -16,7 +16,8 @@ import (
 // The exporters "console" of metrics and logs: a line each.
 func TestMetricConsole(t *testing.T) { // rule 31
 	var b bytes.Buffer
-	tel, err := Setup(t.Context(), WithoutGlobals(), quiet(nil).Option(), WithRuntimeMetrics(false),
+	exponential := sdkmetric.NewView(sdkmetric.Instrument{Name: "wide.*"}, sdkmetric.Stream{Aggregation: sdkmetric.AggregationBase2ExponentialHistogram{MaxSize: 160, MaxScale: 20}})
+	tel, err := Setup(t.Context(), WithoutGlobals(), quiet(nil).Option(), WithRuntimeMetrics(false), WithView(exponential),
 		WithMetricReader(sdkmetric.NewPeriodicReader(newMetricConsole(&b), sdkmetric.WithInterval(time.Hour))))
 	if err != nil {
 		t.Fatal(err)
@@ -29,11 +30,16 @@ func TestMetricConsole(t *testing.T) { // rule 31
 	seconds, _ := meter.Float64Histogram("took", metric.WithUnit("s"))
 	seconds.Record(t.Context(), 0.25)
 	bytesSent, _ := meter.Int64Histogram("sent", metric.WithUnit("By"))
-	bytesSent.Record(t.Context(), 7)
+	bytesSent.Record(t.Context(), 7, metric.WithAttributes(attribute.String("k", "two\nlines\x1b[31m")))
+	wide, _ := meter.Float64Histogram("wide.float")
+	wide.Record(t.Context(), 2.5)
+	wideInt, _ := meter.Int64Histogram("wide.int")
+	wideInt.Record(t.Context(), 5)
 	if err := tel.Close(); err != nil {
 		t.Fatal(err)
 	}
-	want := "metric calls{k=v} 3 call\nmetric level 1.5\nmetric took count=1 sum=0.25 s\nmetric sent count=1 sum=7 By\n"
+	want := "metric calls{k=v} 3 call\nmetric level 1.5\nmetric took count=1 sum=0.25 s\nmetric sent{k=two lines\uFFFD[31m} count=1 sum=7 By\n" +
+		"metric wide.float count=1 sum=2.5\nmetric wide.int count=1 sum=5\n"
 	if b.String() != want {
 		t.Errorf("got\n%swant\n%s", &b, want)
 	}
