@@ -19,6 +19,7 @@ import (
 
 	"github.com/rpcscope/rpcscope/errors"
 	"github.com/rpcscope/rpcscope/interceptors"
+	"github.com/rpcscope/rpcscope/propagation"
 )
 
 // cell is one call of the matrix: of a kind, with features, with an ending.
@@ -66,6 +67,13 @@ func chainOf(c *cell, side interceptors.Side) []interceptors.Option {
 	return []interceptors.Option{count, interceptors.For(interceptors.Methods("*"), hooks), nil}
 }
 
+func authenticated(*cell, interceptors.Side) []interceptors.Option {
+	a := interceptors.AuthenticatorFunc(func(context.Context, *interceptors.Call) (propagation.Identity, error) {
+		return propagation.Identity{UserID: "ada", ExpiresAt: time.Now().Add(time.Hour)}, nil
+	})
+	return []interceptors.Option{interceptors.Authenticate(a), interceptors.Authenticate(a, interceptors.Recheck(time.Second)), interceptors.Authorize(interceptors.Allow("*"))}
+}
+
 func everything(c *cell, side interceptors.Side) []interceptors.Option {
 	return append(chainOf(c, side), interceptors.WithMessageMetrics(), interceptors.WithMessageEvents(), interceptors.WithFilter(interceptors.Methods("*")))
 }
@@ -93,6 +101,7 @@ var installs = []install{
 	clientsHave("filtered", feature{filtered: true, options: options(interceptors.WithFilter(interceptors.Not(all)))}),
 	serversHave("chain", feature{options: chainOf}),
 	clientsHave("chain", feature{options: chainOf}),
+	serversHave("authentication", feature{options: authenticated}),
 	{"everything", [2]feature{{options: everything}, {attempts: true, client: interceptors.WithAttempts(), options: everything}}},
 	{"everything on otelgrpc", [2]feature{{otelgrpc: true, options: everythingOnOTelGRPC}, {otelgrpc: true, client: interceptors.WithAttempts(), options: everythingOnOTelGRPC}}},
 }
