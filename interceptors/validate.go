@@ -105,20 +105,25 @@ func validate(ctx context.Context, validators []Validator, msg any) error {
 
 // itself has the message validate itself.
 func itself(_ context.Context, msg any) error {
-	if m, ok := msg.(proto.Message); ok && !m.ProtoReflect().IsValid() {
-		msg = m.ProtoReflect().New().Interface()
-	}
 	var err error
 	switch m := msg.(type) {
 	case interface{ ValidateAll() error }:
-		err = m.ValidateAll()
+		err = present(m).ValidateAll()
 	case interface{ Validate() error }:
-		err = m.Validate()
+		err = present(m).Validate()
 	}
 	if err == nil || explicit(err) || len(violations(nil, msg, err)) > 0 {
 		return err
 	}
 	return ErrInvalid.WithMessage(err.Error()).WithCause(err)
+}
+
+// present is m, or if that is nil an empty message.
+func present[M any](m M) M {
+	if p, ok := any(m).(proto.Message); ok && !p.ProtoReflect().IsValid() {
+		return p.ProtoReflect().New().Interface().(M)
+	}
+	return m
 }
 
 // invalid makes the error that the call ends with of what a validator said.

@@ -31,7 +31,9 @@ type complaint struct {
 func (c complaint) Field() string  { return c.field }
 func (c complaint) Reason() string { return c.reason }
 func (c complaint) Cause() error   { return c.cause }
-func (c complaint) Error() string  { return fmt.Sprintf("invalid SimpleRequest.%s: %s", c.field, c.reason) }
+func (c complaint) Error() string {
+	return fmt.Sprintf("invalid SimpleRequest.%s: %s", c.field, c.reason)
+}
 
 // complaints is a MultiError as protoc-gen-validate generates it.
 type complaints []error
