@@ -192,5 +192,9 @@ func newUser(n *usersv1.NewUser) users.New {
 }
 
 func message(u store.User) *usersv1.User {
-	return &usersv1.User{Id: u.ID, Name: u.Name, Email: u.Email, CreateTime: timestamppb.New(u.Created)}
+	role := usersv1.Role_ROLE_USER
+	if u.Role == users.RoleAdmin {
+		role = usersv1.Role_ROLE_ADMIN
+	}
+	return &usersv1.User{Id: u.ID, Name: u.Name, Email: u.Email, Role: role, CreateTime: timestamppb.New(u.Created)}
 }

@@ -134,7 +134,7 @@ func fields(err error) []string {
 func TestCreateUser(t *testing.T) {
 	_, client := start(t, nil)
 	ada := create(t, client, newUser("Ada"))
-	want := &usersv1.User{Id: ada.GetId(), Name: "Ada", Email: "ada@example.com", CreateTime: ada.GetCreateTime()}
+	want := &usersv1.User{Id: ada.GetId(), Name: "Ada", Email: "ada@example.com", CreateTime: ada.GetCreateTime(), Role: usersv1.Role_ROLE_USER}
 	if diff := cmp.Diff(want, ada, protocmp.Transform()); diff != "" {
 		t.Errorf("created (-want +got):\n%s", diff)
 	}

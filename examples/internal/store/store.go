@@ -35,8 +35,8 @@ func (s *Store) Close() error { return s.db.Close() }
 
 // User is a user as it is kept.
 type User struct {
-	ID, Name, Email string
-	Created         time.Time
+	ID, Name, Email, Role string
+	Created               time.Time
 }
 
 // page is how many users are read at once. No statement stays open while a reader is slow.
@@ -94,8 +94,8 @@ func (s *Store) insert(ctx context.Context, added []users.New, refused func(int,
 
 func taken(n users.New) error { return users.ErrEmailTaken.With("email", n.Email) }
 
-const insertUsers = `INSERT INTO users (id, name, email, email_key, created_unix)
-SELECT value->>'id', value->>'name', value->>'email', value->>'email_key', value->>'created_unix' FROM json_each(?) ORDER BY key`
+const insertUsers = `INSERT INTO users (id, name, email, email_key, role, password, created_unix)
+SELECT value->>'id', value->>'name', value->>'email', value->>'email_key', value->>'role', value->>'password', value->>'created_unix' FROM json_each(?) ORDER BY key`
 
 const selectTaken = `SELECT new.key FROM json_each(?) AS new JOIN users ON users.email_key = new.value->>'email_key' ORDER BY new.key LIMIT 1`
 
@@ -103,7 +103,7 @@ const selectTaken = `SELECT new.key FROM json_each(?) AS new JOIN users ON users
 func (s *Store) All(ctx context.Context) iter.Seq2[User, error] {
 	return func(yield func(User, error) bool) {
 		for after := int64(0); ; {
-			rows, err := s.read(ctx, `SELECT seq, id, name, email, created_unix FROM users WHERE seq > ? ORDER BY seq LIMIT ?`, after, page)
+			rows, err := s.read(ctx, `SELECT seq, id, name, email, role, created_unix FROM users WHERE seq > ? ORDER BY seq LIMIT ?`, after, page)
 			if err != nil {
 				yield(User{}, database.Failed(ctx, "list users", err))
 				return
@@ -162,7 +162,7 @@ func (s *Store) find(ctx context.Context, ids []string) (map[string]row, error) 
 	if err != nil {
 		return nil, err
 	}
-	rows, err := s.read(ctx, `SELECT seq, id, name, email, created_unix FROM users WHERE id IN (SELECT value FROM json_each(?))`, string(list))
+	rows, err := s.read(ctx, `SELECT seq, id, name, email, role, created_unix FROM users WHERE id IN (SELECT value FROM json_each(?))`, string(list))
 	if err != nil {
 		return nil, err
 	}
@@ -182,7 +182,7 @@ func (s *Store) read(ctx context.Context, query string, args ...any) ([]row, err
 	var rows []row
 	for cursor.Next() {
 		var r row
-		if err := cursor.Scan(&r.Seq, &r.ID, &r.Name, &r.Email, &r.Created); err != nil {
+		if err := cursor.Scan(&r.Seq, &r.ID, &r.Name, &r.Email, &r.Role, &r.Created); err != nil {
 			return nil, err
 		}
 		rows = append(rows, r)
@@ -197,6 +197,8 @@ type row struct {
 	Name     string `json:"name"`
 	Email    string `json:"email"`
 	EmailKey string `json:"email_key"`
+	Role     string `json:"role"`
+	Password string `json:"password"`
 	Created  int64  `json:"created_unix"`
 }
 
@@ -211,11 +213,11 @@ func newRows(added []users.New) (rows []row, repeated int) {
 			return nil, i
 		}
 		seen[key] = true
-		rows = append(rows, row{ID: cmp.Or(n.ID, users.NewID()), Name: n.Name, Email: n.Email, EmailKey: key, Created: now})
+		rows = append(rows, row{ID: cmp.Or(n.ID, users.NewID()), Name: n.Name, Email: n.Email, EmailKey: key, Role: cmp.Or(n.Role, users.RoleUser), Password: n.Password, Created: now})
 	}
 	return rows, -1
 }
 
 func (r row) user() User {
-	return User{ID: r.ID, Name: r.Name, Email: r.Email, Created: time.Unix(0, r.Created).UTC()}
+	return User{ID: r.ID, Name: r.Name, Email: r.Email, Role: r.Role, Created: time.Unix(0, r.Created).UTC()}
 }

@@ -78,7 +78,7 @@ func TestCreateThenGet(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := store.User{ID: ada.ID, Name: "Ada", Email: "Ada@Example.com", Created: before}
+		want := store.User{ID: ada.ID, Name: "Ada", Email: "Ada@Example.com", Role: users.RoleUser, Created: before}
 		if diff := cmp.Diff(want, ada, cmpopts.EquateApproxTime(time.Minute)); diff != "" || ada.ID == "" {
 			t.Errorf("created (-want +got):\n%s", diff)
 		}

@@ -16,6 +16,9 @@ var (
 	ErrEmailTaken = errors.Define(codes.AlreadyExists, Domain, "USER_EMAIL_TAKEN", "the e-mail address {email} is taken")
 	ErrInvalid    = errors.Define(codes.InvalidArgument, Domain, "USER_INVALID", "the user is not valid")
 
+	ErrLoginFailed = errors.Define(codes.Unauthenticated, Domain, "LOGIN_FAILED", "the e-mail address or the password is wrong")
+	ErrNoSession   = errors.Define(codes.Unauthenticated, Domain, "NO_SESSION", "the session is over: log in again")
+
 	ErrNumberOfIDs    = errors.Define(codes.InvalidArgument, Domain, "NUMBER_OF_IDS", "1 to {max} ids can be asked for, got {got}")
 	ErrImportTooLarge = errors.Define(codes.ResourceExhausted, Domain, "IMPORT_TOO_LARGE", "an import takes at most {max} users")
 

@@ -16,8 +16,15 @@ const (
 	maxEmail = 254 // bytes, RFC 5321 section 4.5.3.1.3 less the angle brackets
 )
 
-// New is a user to be created. Without an ID the store makes one.
-type New struct{ ID, Name, Email string }
+// New is a user to be created. Without an ID the store makes one, without a Role it is RoleUser, and without the hash of a
+// Password the user cannot log in.
+type New struct{ ID, Name, Email, Role, Password string }
+
+// The roles of users.
+const (
+	RoleUser  = "user"
+	RoleAdmin = "admin"
+)
 
 // NewID returns 80 random bits: "u-" and 16 letters and digits.
 func NewID() string { return "u-" + strings.ToLower(rand.Text()[:16]) }
