@@ -112,6 +112,8 @@ type harness struct {
 	clients []interceptors.ClientOption
 	grpc    []grpc.ServerOption
 	dial    []grpc.DialOption
+
+	register func(grpc.ServiceRegistrar) // further services; may be nil
 }
 
 // start runs s behind the suite until the test ends. configure, which may be
@@ -134,6 +136,9 @@ func start(t *testing.T, s *stub, configure func(*harness)) *harness {
 	}
 	h.server = grpc.NewServer(append(interceptors.ServerOptions(h.servers...), h.grpc...)...)
 	testpb.RegisterTestServiceServer(h.server, s)
+	if h.register != nil {
+		h.register(h.server)
+	}
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
