@@ -1,11 +1,9 @@
 package telemetry_test
 
 import (
-	"crypto/tls"
 	"encoding/base64"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -16,7 +14,6 @@ import (
 	"time"
 
 	"github.com/rpcscope/rpcscope/telemetry"
-	"github.com/rpcscope/rpcscope/telemetry/telemetrytest"
 )
 
 const secret = "hunter2-s3cr3t-token"
@@ -210,48 +207,6 @@ func TestSecretsOfTheRealEnvironment(t *testing.T) { // rule 32
 			}
 			if n := strings.Count(string(out), "level=WARN"); n != len(wrong) {
 				t.Errorf("%d warnings, want %d:\n%s", n, len(wrong), out)
-			}
-		})
-	}
-}
-
-// TLS by the scheme, with the certificates that variables name; mutual too.
-func TestTLS(t *testing.T) { // rule 30
-	dir := t.TempDir()
-	ca := telemetry.NewAuthority(t)
-	caFile := filepath.Join(dir, "ca.pem")
-	ca.WriteTo(t, caFile)
-	clientCert, clientKey := ca.Issue(t, dir, "client")
-	for _, protocol := range []string{"grpc", "http/protobuf"} {
-		t.Run(protocol, func(t *testing.T) {
-			c := telemetrytest.NewCollector(t, telemetrytest.OK)
-			server := httptest.NewUnstartedServer(c)
-			server.EnableHTTP2 = true
-			server.TLS = &tls.Config{Certificates: []tls.Certificate{ca.Server(t)}, ClientCAs: ca.Pool(), ClientAuth: tls.RequireAndVerifyClientCert}
-			server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0)
-			server.StartTLS()
-			defer server.Close()
-
-			var diag telemetry.DiagLog
-			env := map[string]string{
-				"OTEL_EXPORTER_OTLP_ENDPOINT": server.URL, "OTEL_EXPORTER_OTLP_PROTOCOL": protocol, "OTEL_EXPORTER_OTLP_CERTIFICATE": caFile,
-				"OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE": clientCert, "OTEL_EXPORTER_OTLP_CLIENT_KEY": clientKey,
-			}
-			tel := setup(t, env, telemetry.WithDiagnostics(diag.Handler()))
-			emit(t, tel)
-			if err := tel.Close(); err != nil {
-				t.Errorf("Close: %v\n%s", err, &diag)
-			}
-			c.WaitForSpan("work")
-			c.WaitForMetric("things")
-			c.WaitForLog("done")
-
-			delete(env, "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE")
-			delete(env, "OTEL_EXPORTER_OTLP_CLIENT_KEY")
-			tel = setup(t, env, telemetry.WithDiagnostics(diag.Handler()), telemetry.WithShutdownTimeout(2*time.Second))
-			emit(t, tel)
-			if err := tel.Close(); err == nil {
-				t.Error("without a client certificate everything was delivered")
 			}
 		})
 	}
