@@ -197,5 +197,6 @@ func (b *batcher[T]) shutdown(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// abortGrace is how long an aborted export may take to return.
-const abortGrace = 250 * time.Millisecond
+// abortGrace is how long an aborted export may take to return. Shutdown waits
+// for twice that, and no longer than half a second beyond its deadline for all.
+const abortGrace = 150 * time.Millisecond

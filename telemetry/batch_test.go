@@ -77,8 +77,8 @@ func TestBatcher(t *testing.T) {
 			t.Errorf("shut down, -want +got:\n%s", diff)
 		}
 		b.put(99)
-		if err := errors.Join(b.shutdown(t.Context()), b.flush(t.Context())); err != nil || b.queued() != 0 || len(e.got()) != len(want) {
-			t.Errorf("after shutdown: error %v, %d queued, %d batches", err, b.queued(), len(e.got()))
+		if err := errors.Join(b.shutdown(t.Context()), b.flush(t.Context())); err != nil || b.queued() != 0 || b.droppedItems() != 1 || len(e.got()) != len(want) {
+			t.Errorf("after shutdown: error %v, %d queued, %d dropped, %d batches", err, b.queued(), b.droppedItems(), len(e.got()))
 		}
 	})
 }
@@ -128,6 +128,35 @@ func TestBatcherTimeout(t *testing.T) {
 		cancel()
 		_ = b.shutdown(expired)
 	})
+}
+
+// A queue that is never empty does not grow, and does not hold what is gone.
+func TestBatcherStaysSmall(t *testing.T) { // rule 33
+	release := make(chan struct{})
+	b := newBatcher(batchConfig{queue: 8, batch: 2, delay: time.Hour, timeout: time.Hour}, func(context.Context, []*int) error {
+		<-release
+		return nil
+	}, func() {})
+	for range 10_000 {
+		for b.waiting() < 8 {
+			b.put(new(int))
+		}
+		release <- struct{}{}
+	}
+	b.mu.Lock()
+	for i, v := range b.queue[:b.head] {
+		if v != nil {
+			t.Errorf("item %d is gone and still held", i)
+		}
+	}
+	if n := cap(b.queue); n > 32 {
+		t.Errorf("the queue of 8 has grown to %d", n)
+	}
+	b.mu.Unlock()
+	close(release)
+	if err := b.shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestBatcherConcurrentSafe(t *testing.T) {

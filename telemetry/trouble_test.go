@@ -11,6 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 
@@ -324,6 +328,127 @@ func TestShutdownOfManyExporters(t *testing.T) { // rule 34
 		if e.started.IsZero() || e.started.After(time.Now().Add(-100*time.Millisecond)) {
 			t.Errorf("exporter %d was called at %s", i, e.started)
 		}
+	}
+}
+
+// deafExporter does not heed its context; it returns when released.
+type deafExporter struct{ release chan struct{} }
+
+func (e *deafExporter) ExportSpans(context.Context, []sdktrace.ReadOnlySpan) error {
+	<-e.release
+	return nil
+}
+
+func (*deafExporter) Shutdown(context.Context) error { return nil }
+
+// Neither an exporter of the user's that does not heed its context, nor a scrape
+// that is not read, nor a reader that hangs holds Shutdown up.
+func TestShutdownDoesNotWaitForTheDeaf(t *testing.T) { // rule 34
+	c := telemetrytest.NewCollector(t, telemetrytest.OK)
+	e := &deafExporter{make(chan struct{})}
+	defer close(e.release)
+	hanging := sdkmetric.NewPeriodicReader(deafMetrics{release: e.release}, sdkmetric.WithInterval(time.Hour))
+	tel := setup(t, nil, telemetry.WithEndpoint(c.Endpoint()), telemetry.WithSpanExporter(e), telemetry.WithMetricReader(hanging), telemetry.WithPrometheus("127.0.0.1:0"))
+	emit(t, tel)
+	const deadline = 300 * time.Millisecond
+	ctx, cancel := context.WithTimeout(t.Context(), deadline)
+	defer cancel()
+	within(t, deadline+500*time.Millisecond, "Shutdown", func() {
+		if err := tel.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Shutdown: %v", err)
+		}
+	})
+	// Those beside them have had all of the time.
+	c.WaitForSpan("work")
+	c.WaitForLog("done")
+	c.WaitForMetric("things")
+}
+
+// deafMetrics is a metric exporter that does not heed its context either.
+type deafMetrics struct {
+	sdkmetric.Exporter
+	release chan struct{}
+}
+
+func (deafMetrics) Temporality(k sdkmetric.InstrumentKind) metricdata.Temporality {
+	return sdkmetric.DefaultTemporalitySelector(k)
+}
+
+func (deafMetrics) Aggregation(k sdkmetric.InstrumentKind) sdkmetric.Aggregation {
+	return sdkmetric.DefaultAggregationSelector(k)
+}
+
+func (e deafMetrics) Export(context.Context, *metricdata.ResourceMetrics) error {
+	<-e.release
+	return nil
+}
+
+func (deafMetrics) ForceFlush(context.Context) error { return nil }
+func (deafMetrics) Shutdown(context.Context) error   { return nil }
+
+// Neither a name that nobody knows, nor an address that swallows packets, nor a
+// context that has ended keeps Setup.
+func TestSetupDoesNotWait(t *testing.T) { // rule 33
+	for _, endpoint := range []string{"http://no-such-host.invalid:4317", "http://no-such-host.invalid:4318", "https://192.0.2.1:4317", "http://192.0.2.1:4318"} {
+		t.Run(endpoint, func(t *testing.T) {
+			leaks := goleak.IgnoreCurrent()
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			within(t, 100*time.Millisecond, "Setup", func() {
+				tel, err := telemetry.Setup(ctx, telemetry.WithoutGlobals(), telemetry.Env{}.Option(), telemetry.WithEndpoint(endpoint),
+					telemetry.WithDiagnostics((&telemetry.DiagLog{}).Handler()))
+				if err != nil {
+					t.Error(err)
+				}
+				defer tel.Shutdown(ctx)
+				if st := tel.Stats(); st.Traces.State != telemetry.StateIdle || st.Metrics.State != telemetry.StateIdle || st.Logs.State != telemetry.StateIdle {
+					t.Errorf("stats are %+v", st)
+				}
+			})
+			goleak.VerifyNone(t, leaks)
+		})
+	}
+}
+
+// What fails to be set up is off; the rest delivers.
+func TestPartialFailure(t *testing.T) { // rule 32
+	tests := []struct {
+		signal, variable, value string
+	}{
+		{"traces", "OTEL_TRACES_EXPORTER", "jaeger"},
+		{"traces", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "ftp://collector:21"},
+		{"metrics", "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "collector:4317"},
+		{"logs", "OTEL_LOGS_EXPORTER", "syslog"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.variable, func(t *testing.T) {
+			c := telemetrytest.NewCollector(t, telemetrytest.OK)
+			leaks := goleak.IgnoreCurrent()
+			env := telemetry.Env{"OTEL_EXPORTER_OTLP_ENDPOINT": c.Endpoint(), tt.variable: tt.value}
+			tel, err := telemetry.Setup(t.Context(), telemetry.WithoutGlobals(), env.Option(), telemetry.WithServiceName("svc"),
+				telemetry.WithDiagnostics((&telemetry.DiagLog{}).Handler()))
+			var ce *telemetry.ConfigError
+			if !errors.As(err, &ce) || ce.Signal != tt.signal || ce.Source != tt.variable || ce.Value != tt.value {
+				t.Errorf("Setup: %v, want a ConfigError of %s", err, tt.variable)
+			}
+			emit(t, tel)
+			if err := tel.Close(); err != nil {
+				t.Errorf("Close: %v", err)
+			}
+			got := map[string]bool{"traces": len(c.Spans()) > 0, "metrics": len(c.Metrics()) > 0, "logs": len(c.Logs()) > 0}
+			want := map[string]bool{"traces": true, "metrics": true, "logs": true}
+			want[tt.signal] = false
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("delivered, -want +got:\n%s", diff)
+			}
+			st := tel.Stats()
+			off := map[string]bool{"traces": st.Traces.State == telemetry.StateOff, "metrics": st.Metrics.State == telemetry.StateOff, "logs": st.Logs.State == telemetry.StateOff}
+			if !off[tt.signal] || off["traces"] && off["metrics"] || off["metrics"] && off["logs"] {
+				t.Errorf("off are %v", off)
+			}
+			c.SetMode(telemetrytest.Refuse)
+			goleak.VerifyNone(t, leaks)
+		})
 	}
 }
 

@@ -71,6 +71,7 @@ type Collector struct {
 	logs     []OTLPLog
 	headers  map[string]http.Header
 	requests int
+	stalled  int
 }
 
 // OTLPSpan is a span as it was received.
@@ -214,6 +215,8 @@ func (c *Collector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	mode, changed := c.state()
 	if mode == Stall {
+		c.stall(1)
+		defer c.stall(-1)
 		for mode == Stall {
 			select {
 			case <-changed:
@@ -238,6 +241,14 @@ func (c *Collector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	answer(w, grpc, codes.OK, http.StatusOK, "")
+}
+
+// stall counts a request that waits, or has waited.
+func (c *Collector) stall(n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stalled += n
+	c.notify()
 }
 
 // requestBody returns the protobuf message of a request.
@@ -381,6 +392,13 @@ func (c *Collector) Requests() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.requests
+}
+
+// Stalled returns the number of requests that mode Stall keeps waiting.
+func (c *Collector) Stalled() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.stalled
 }
 
 // WaitFor waits until cond is true, for 10 seconds at most; then the test
