@@ -341,3 +341,27 @@ func TestExportersDoNotReadTheEnvironment(t *testing.T) { // rule 30
 		}
 	}
 }
+
+// A collector beside the service, on a socket.
+func TestSocket(t *testing.T) { // rule 30
+	c := telemetrytest.NewCollector(t, telemetrytest.OK)
+	path := filepath.Join(t.TempDir(), "otel.sock")
+	listener, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: c, Protocols: new(http.Protocols)}
+	server.Protocols.SetUnencryptedHTTP2(true)
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	tel := setup(t, map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": "unix://" + path})
+	emit(t, tel)
+	if err := tel.Close(); err != nil {
+		t.Error(err)
+	}
+	if got := received(c); got != all {
+		t.Errorf("received %s, want %s", got, all)
+	}
+	_ = server.Close()
+	<-served
+}

@@ -122,6 +122,49 @@ func TestResource(t *testing.T) { // rules 31, 36
 	}
 }
 
+// Config says of each attribute that identifies the service who has the last word.
+func TestResourceSources(t *testing.T) { // rules 31, 36
+	detected := detector(func(context.Context) (*resource.Resource, error) {
+		return resource.NewSchemaless(attribute.String("service.name", "d"), attribute.String("service.namespace", "d"), attribute.String("service.instance.id", "d"), attribute.String("service.version", "d")), nil
+	})
+	tel, err := configure(t, quiet(Env{"OTEL_RESOURCE_ATTRIBUTES": "service.version=e", "OTEL_SERVICE_NAME": "s"}), nil,
+		WithResourceDetectors(nil, detected), WithServiceName("o"), WithServiceVersion("o"), WithEnvironment("o"), WithResourceAttributes(attribute.String("service.namespace", "o"), attribute.String("deployment.environment.name", "loses")))
+	if err != nil || len(tel.Warnings()) > 0 {
+		t.Fatal(err, tel.Warnings())
+	}
+	want := []Setting{
+		{"service.name", "s", "OTEL_SERVICE_NAME"},
+		{"service.namespace", "o", "WithResourceAttributes"},
+		{"service.version", "e", "OTEL_RESOURCE_ATTRIBUTES"},
+		{"service.instance.id", "d", "WithResourceDetectors"},
+		{"deployment.environment.name", "o", "WithEnvironment"},
+	}
+	for _, w := range want {
+		got, _ := tel.Config().Get(w.Name)
+		if got != w {
+			t.Errorf("got %+v, want %+v", got, w)
+		}
+		if v, _ := tel.Resource().Set().Value(attribute.Key(w.Name)); v.String() != w.Value {
+			t.Errorf("%s is %s, want %s", w.Name, v.String(), w.Value)
+		}
+	}
+	tel, _ = configure(t, quiet(nil), WithServiceName(""), WithServiceVersion(""), WithEnvironment(""))
+	for name, source := range map[string]string{"service.name": "detected", "service.instance.id": "detected", "deployment.environment.name": ""} {
+		if got, _ := tel.Config().Get(name); got.Source != source {
+			t.Errorf("got %+v, want it of %q", got, source)
+		}
+	}
+}
+
+// A detector that panics is not the end of the service.
+func TestDetectorPanics(t *testing.T) { // rule 36
+	tel, err := configure(t, quiet(nil), WithResourceDetectors(detector(func(context.Context) (*resource.Resource, error) { panic("no metadata") })))
+	want := `WithResourceDetectors="telemetry.detector": panic: no metadata; using what it found`
+	if err != nil || len(tel.Warnings()) != 1 || tel.Warnings()[0].Error() != want {
+		t.Errorf("error %v, warnings %q, want %s", err, tel.Warnings(), want)
+	}
+}
+
 // Detectors that fail or hang cost what they would have found, and 2 seconds.
 func TestDetectors(t *testing.T) { // rule 36
 	synctest.Test(t, func(t *testing.T) {
