@@ -71,7 +71,10 @@ func (c *connections) grpcConn(cfg otlpConfig) (*grpc.ClientConn, error) {
 	}
 	opts := []grpc.DialOption{
 		grpc.WithTransportCredentials(c.raw.credentials(creds)),
-		grpc.WithUserAgent("rpcscope"),
+		grpc.WithUserAgent("rpcscope OTel OTLP Exporter Go/" + otlptrace.Version()),
+		// No query of DNS for a configuration of ours: where DNS is slow it holds
+		// up the first export, and the last one, for seconds.
+		grpc.WithDisableServiceConfig(),
 		// A collector that comes late is found within 10 s, not 2 minutes.
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: time.Second, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 10 * time.Second},

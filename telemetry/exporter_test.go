@@ -3,6 +3,7 @@ package telemetry_test
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -45,6 +46,13 @@ func TestZeroConfiguration(t *testing.T) { // rules 30, 37
 	c := telemetrytest.NewCollector(t, telemetrytest.OK)
 	var mu sync.Mutex
 	var dialed []string
+	asked := make(chan struct{}, 100)
+	resolver := net.DefaultResolver
+	net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
+		asked <- struct{}{}
+		return nil, errors.New("no DNS here")
+	}}
+	defer func() { net.DefaultResolver = resolver }()
 	tel := setup(t, nil, telemetry.WithGRPCDialOptions(grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
 		mu.Lock()
 		dialed = append(dialed, addr)
@@ -64,6 +72,9 @@ func TestZeroConfiguration(t *testing.T) { // rules 30, 37
 	if got := received(c); got != all {
 		t.Errorf("received %s, want %s", got, all)
 	}
+	if len(asked) > 0 {
+		t.Errorf("DNS was asked: localhost needs none of it")
+	}
 	for _, addr := range dialed {
 		if host, port, _ := net.SplitHostPort(addr); port != "4317" || !net.ParseIP(host).IsLoopback() {
 			t.Errorf("dialed %s, want port 4317 of this machine", addr)
@@ -72,8 +83,8 @@ func TestZeroConfiguration(t *testing.T) { // rules 30, 37
 	if len(dialed) != 1 {
 		t.Errorf("dialed %v, want one connection for all signals", dialed)
 	}
-	if got := c.Header("traces").Get("Content-Type"); got != "application/grpc" {
-		t.Errorf("traces came as %s", got)
+	if h := c.Header("traces"); h.Get("Content-Type") != "application/grpc" || !strings.HasPrefix(h.Get("User-Agent"), "rpcscope OTel OTLP Exporter Go/1.") {
+		t.Errorf("traces came with the headers %v", h)
 	}
 	const cumulative = metricspb.AggregationTemporality_AGGREGATION_TEMPORALITY_CUMULATIVE
 	if took := c.WaitForMetric("took").GetHistogram(); took.GetAggregationTemporality() != cumulative || len(took.GetDataPoints()[0].GetExplicitBounds()) == 0 {
