@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -39,12 +40,8 @@ type Exemplar struct {
 func (r *Recorder) Metric(name string) Metric {
 	r.tb.Helper()
 	r.settled()
-	var rm metricdata.ResourceMetrics
-	if err := r.reader.Collect(context.Background(), &rm); err != nil {
-		r.tb.Fatalf("telemetrytest: collecting metrics: %v", err)
-	}
 	m := Metric{tb: r.tb, name: name}
-	for _, sm := range rm.ScopeMetrics {
+	for _, sm := range r.Collect().ScopeMetrics {
 		for _, metric := range sm.Metrics {
 			m.all = append(m.all, metric.Name)
 			if metric.Name == name {
@@ -53,6 +50,18 @@ func (r *Recorder) Metric(name string) Metric {
 		}
 	}
 	return m
+}
+
+// Collect returns everything that is measured by now, as the SDK has it: for
+// comparisons of whole values, with metricdatatest. It does not wait for open
+// spans.
+func (r *Recorder) Collect() metricdata.ResourceMetrics {
+	r.tb.Helper()
+	var rm metricdata.ResourceMetrics
+	if err := r.reader.Collect(context.Background(), &rm); err != nil {
+		r.tb.Fatalf("telemetrytest: collecting metrics: %v", err)
+	}
+	return rm
 }
 
 func points(data metricdata.Aggregation) []point {
@@ -116,7 +125,7 @@ func (m Metric) with(kind string, attrs []attribute.KeyValue) []point {
 	var out []point
 	for _, p := range m.points {
 		if p.kind != kind {
-			m.tb.Fatalf("metric %s is a %s, not a %s", m.name, p.kind, kind)
+			m.tb.Fatalf("metric %s is a %s, not a %s; %s", m.name, p.kind, kind, m)
 		}
 		if len(missing(p.attrs.ToSlice(), attrs)) == 0 {
 			out = append(out, p)
@@ -129,8 +138,7 @@ func (m Metric) with(kind string, attrs []attribute.KeyValue) []point {
 func (m Metric) Exists() Metric {
 	m.tb.Helper()
 	if len(m.points) == 0 {
-		slices.Sort(m.all)
-		m.tb.Fatalf("nothing was recorded for metric %s; recorded: %s", m.name, cmp.Or(strings.Join(slices.Compact(m.all), ", "), "no metrics"))
+		m.tb.Fatalf("%s", m)
 	}
 	return m
 }
@@ -152,7 +160,7 @@ func (m Metric) Gauge(attrs ...attribute.KeyValue) float64 {
 	m.tb.Helper()
 	found := m.with("gauge", attrs)
 	if len(found) != 1 {
-		m.tb.Fatalf("metric %s has %d data points with %s, want 1; recorded:\n%s", m.name, len(found), describe(attrs), m.list())
+		m.tb.Fatalf("metric %s has %d data points with %s, want 1; %s", m.name, len(found), describe(attrs), m)
 	}
 	return found[0].value
 }
@@ -202,15 +210,23 @@ func (m Metric) Attributes() []attribute.Set {
 	return out
 }
 
-func (m Metric) list() string {
-	var b strings.Builder
-	for _, set := range m.Attributes() {
-		b.WriteString("\t" + m.name + " " + describe(set.ToSlice()) + "\n")
+// String lists what was recorded, a data point a line, for failures of
+// assertions of one's own: t.Errorf("counted %d, want 1; %s", n, m).
+func (m Metric) String() string {
+	var points []string
+	for _, p := range m.points {
+		text := "\t" + m.name + " " + p.kind + " " + describe(p.attrs.ToSlice()) + " "
+		if p.kind == "histogram" {
+			text += strconv.FormatUint(p.count, 10) + " of sum "
+		}
+		points = append(points, text+strconv.FormatFloat(p.value, 'g', -1, 64)+"\n")
 	}
-	if b.Len() == 0 {
-		return "\tno data points\n"
+	if len(points) == 0 {
+		names := slices.Sorted(slices.Values(m.all))
+		return "nothing was recorded for metric " + m.name + "; recorded: " + cmp.Or(strings.Join(slices.Compact(names), ", "), "no metrics")
 	}
-	return b.String()
+	slices.Sort(points)
+	return "recorded:\n" + strings.Join(points, "")
 }
 
 func hex(b []byte) string {

@@ -203,6 +203,11 @@ func (r *Recorder) Tree() string {
 	return render(trace.SpanID{}, "")
 }
 
+// listTree is Tree, set off from the failure it is part of.
+func (r *Recorder) listTree() string {
+	return strings.TrimRight("\t"+strings.ReplaceAll(r.Tree(), "\n", "\n\t"), "\t")
+}
+
 // describe renders attributes, sorted by key.
 func describe(attrs []attribute.KeyValue) string {
 	attrs = slices.Clone(attrs)

@@ -4,8 +4,11 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -126,6 +129,14 @@ func TestAssertionsPass(t *testing.T) {
 	if diff := cmp.Diff("parent client\n  child internal error\n", rec.Tree()); diff != "" {
 		t.Errorf("tree, -want +got:\n%s", diff)
 	}
+	if diff := cmp.Diff("recorded:\n\tseconds histogram {m=a} 2 of sum 0.75\n", h.String()); diff != "" {
+		t.Errorf("histogram, -want +got:\n%s", diff)
+	}
+	for _, sm := range rec.Collect().ScopeMetrics {
+		if len(sm.Metrics) != 3 {
+			t.Errorf("collected %v", sm.Metrics)
+		}
+	}
 	rec.Reset()
 	if rec.Spans().Len()+rec.Logs().Len() != 0 || rec.Tree() != "" {
 		t.Error("Reset forgot nothing")
@@ -146,16 +157,16 @@ func TestAssertionsFail(t *testing.T) {
 		{"HasExactly", func(r *Recorder) { r.Spans().Named("child").One().HasExactly(attribute.String("k", "v")) }, []string{"span lacks {} and has {n=1} too many", child}},
 		{"Lacks", func(r *Recorder) { r.Spans().Named("child").One().Lacks("n") }, []string{"span has {n=1}", child}},
 		{"Status", func(r *Recorder) { r.Spans().Named("child").One().Status(otelcodes.Ok) }, []string{"span status is Error, want Ok", child}},
-		{"ChildOf", func(r *Recorder) { r.Spans().Named("parent").One().ChildOf(r.Spans().Named("child").One()) }, []string{`span "parent"`, `is no child of "child"`}},
-		{"Root", func(r *Recorder) { r.Spans().Named("child").One().Root() }, []string{`span "child" has a parent`}},
+		{"ChildOf", func(r *Recorder) { r.Spans().Named("parent").One().ChildOf(r.Spans().Named("child").One()) }, []string{`span "parent"`, `is no child of "child"`, "parent client\n\t  child internal error"}},
+		{"Root", func(r *Recorder) { r.Spans().Named("child").One().Root() }, []string{`span "child" has a parent`, "parent client\n\t  child internal error"}},
 		{"Event", func(r *Recorder) { r.Spans().Named("child").One().Event("absent") }, []string{`span has no event "absent"`, child}},
 		{"log One", func(r *Recorder) { r.Logs().Message("absent").One() }, []string{`got 0 log records with message "absent", want 1`, "INFO hello {who=world}"}},
 		{"log Has", func(r *Recorder) { r.Logs().One().Has(attribute.Int("x", 1)) }, []string{"log record lacks {x=1}", "INFO hello"}},
 		{"log Lacks", func(r *Recorder) { r.Logs().One().Lacks("who") }, []string{"log record has {who=world}"}},
 		{"log Of", func(r *Recorder) { r.Logs().One().Of(r.Spans().Named("child").One()) }, []string{`is not of span "child"`}},
 		{"metric Exists", func(r *Recorder) { r.Metric("absent").Exists() }, []string{"nothing was recorded for metric absent; recorded: calls, level, seconds"}},
-		{"metric kind", func(r *Recorder) { r.Metric("calls").HistogramCount() }, []string{"metric calls is a counter, not a histogram"}},
-		{"gauge of none", func(r *Recorder) { r.Metric("level").Gauge(attribute.Int("x", 1)) }, []string{"metric level has 0 data points with {x=1}, want 1; recorded:", "level {}"}},
+		{"metric kind", func(r *Recorder) { r.Metric("calls").HistogramCount() }, []string{"metric calls is a counter, not a histogram; recorded:", "calls counter {m=a} 2", "calls counter {m=b} 3"}},
+		{"gauge of none", func(r *Recorder) { r.Metric("level").Gauge(attribute.Int("x", 1)) }, []string{"metric level has 0 data points with {x=1}, want 1; recorded:", "level gauge {} 1.5"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -176,6 +187,66 @@ func TestAssertionsFail(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Recorders of tests that run side by side know nothing of each other: neither
+// telemetry nor open spans nor goroutines.
+func TestParallel(t *testing.T) {
+	for i := range 20 {
+		t.Run(strconv.Itoa(i), func(t *testing.T) {
+			t.Parallel()
+			rec := New(t)
+			ctx, root := rec.Telemetry().TracerProvider().Tracer("t").Start(t.Context(), "root "+t.Name())
+			var wg sync.WaitGroup
+			for range 10 {
+				wg.Go(func() { work(ctx, rec) })
+			}
+			if open := rec.Open(); !slices.ContainsFunc(open, func(s Span) bool { return s.Name() == "root "+t.Name() }) {
+				t.Errorf("open are %v", open)
+			}
+			wg.Wait()
+			if n := len(rec.Spans().Named("child").Ended()); n != 10 {
+				t.Errorf("%d children have ended, want 10", n)
+			}
+			root.End()
+			want := "root " + t.Name() + " internal\n" + strings.Repeat("  parent client\n    child internal error\n", 10)
+			if diff := cmp.Diff(want, rec.Tree()); diff != "" {
+				t.Errorf("tree, -want +got:\n%s", diff)
+			}
+			if n, logged := rec.Metric("calls").Counter(), rec.Logs().Len(); n != 50 || logged != 10 {
+				t.Errorf("counted %d and logged %d, want 50 and 10; %s", n, logged, rec.Metric("calls"))
+			}
+		})
+	}
+}
+
+// A goroutine is the failure of the test that started it, and of no other,
+// whoever else runs beside and however deep it was started.
+func TestLeakIsFoundAmongParallelTests(t *testing.T) {
+	const tests = 5
+	stop, all := make(chan struct{}), make(chan struct{})
+	defer close(stop)
+	var begun atomic.Int32
+	var wg sync.WaitGroup
+	for i := range tests {
+		wg.Go(func() {
+			failures := failuresOf(t, func(tb testing.TB) {
+				rec := New(tb)
+				if i == 0 {
+					go func() { go func() { <-stop }() }()
+				}
+				if begun.Add(1) == tests {
+					close(all)
+				}
+				<-all // they run side by side
+				work(context.Background(), rec)
+			})
+			if got := len(failures); (got == 1) != (i == 0) || got > 1 {
+				t.Errorf("failures of %d are %q", i, failures)
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // Spans and goroutines that outlive the test are failures of it, and of no

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"testing"
 
 	"go.opentelemetry.io/otel/attribute"
 	otelcodes "go.opentelemetry.io/otel/codes"
@@ -56,11 +55,34 @@ func (s Spans) match() []sdktrace.ReadOnlySpan {
 func (s Spans) All() []Span {
 	s.r.tb.Helper()
 	s.r.settled()
-	s.r.mu.Lock()
-	defer s.r.mu.Unlock()
+	return s.Ended()
+}
+
+// selected is match with assertions; the recorder's mutex is held.
+func (s Spans) selected() []Span {
 	var out []Span
 	for _, sp := range s.match() {
-		out = append(out, Span{ReadOnlySpan: sp, tb: s.r.tb})
+		out = append(out, Span{ReadOnlySpan: sp, r: s.r})
+	}
+	return out
+}
+
+// Ended returns those of the selected spans that have ended by now, without
+// waiting for those that are open.
+func (s Spans) Ended() []Span {
+	s.r.mu.Lock()
+	defer s.r.mu.Unlock()
+	return s.selected()
+}
+
+// Open returns the spans that have started and not ended by now, in no
+// particular order.
+func (r *Recorder) Open() []Span {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var out []Span
+	for _, sp := range r.open {
+		out = append(out, Span{ReadOnlySpan: sp, r: r})
 	}
 	return out
 }
@@ -115,7 +137,7 @@ func describeSpan(s sdktrace.ReadOnlySpan) string {
 // so that they can be chained.
 type Span struct {
 	sdktrace.ReadOnlySpan
-	tb testing.TB
+	r *Recorder
 }
 
 // Attr returns the value of an attribute; invalid if the span lacks it.
@@ -130,29 +152,29 @@ func (s Span) Attr(key attribute.Key) attribute.Value {
 
 // Has fails the test unless the span has all these attributes.
 func (s Span) Has(attrs ...attribute.KeyValue) Span {
-	s.tb.Helper()
+	s.r.tb.Helper()
 	if m := missing(s.Attributes(), attrs); len(m) > 0 {
-		s.tb.Fatalf("span lacks %s; it is:\n\t%s", describe(m), describeSpan(s.ReadOnlySpan))
+		s.r.tb.Fatalf("span lacks %s; it is:\n\t%s", describe(m), describeSpan(s.ReadOnlySpan))
 	}
 	return s
 }
 
 // HasExactly fails the test unless the span has these attributes and no others.
 func (s Span) HasExactly(attrs ...attribute.KeyValue) Span {
-	s.tb.Helper()
+	s.r.tb.Helper()
 	lacks, extra := missing(s.Attributes(), attrs), missing(attrs, s.Attributes())
 	if len(lacks)+len(extra) > 0 {
-		s.tb.Fatalf("span lacks %s and has %s too many; it is:\n\t%s", describe(lacks), describe(extra), describeSpan(s.ReadOnlySpan))
+		s.r.tb.Fatalf("span lacks %s and has %s too many; it is:\n\t%s", describe(lacks), describe(extra), describeSpan(s.ReadOnlySpan))
 	}
 	return s
 }
 
 // Lacks fails the test if the span has one of these attributes.
 func (s Span) Lacks(keys ...attribute.Key) Span {
-	s.tb.Helper()
+	s.r.tb.Helper()
 	for _, kv := range s.Attributes() {
 		if slices.Contains(keys, kv.Key) {
-			s.tb.Fatalf("span has %s; it is:\n\t%s", describe([]attribute.KeyValue{kv}), describeSpan(s.ReadOnlySpan))
+			s.r.tb.Fatalf("span has %s; it is:\n\t%s", describe([]attribute.KeyValue{kv}), describeSpan(s.ReadOnlySpan))
 		}
 	}
 	return s
@@ -160,41 +182,41 @@ func (s Span) Lacks(keys ...attribute.Key) Span {
 
 // Status fails the test unless the span's status has this code.
 func (s Span) Status(code otelcodes.Code) Span {
-	s.tb.Helper()
+	s.r.tb.Helper()
 	if got := s.ReadOnlySpan.Status().Code; got != code {
-		s.tb.Fatalf("span status is %s, want %s; the span is:\n\t%s", got, code, describeSpan(s.ReadOnlySpan))
+		s.r.tb.Fatalf("span status is %s, want %s; the span is:\n\t%s", got, code, describeSpan(s.ReadOnlySpan))
 	}
 	return s
 }
 
 // ChildOf fails the test unless parent is the span's parent.
 func (s Span) ChildOf(parent Span) Span {
-	s.tb.Helper()
+	s.r.tb.Helper()
 	if s.Parent().SpanID() != parent.SpanContext().SpanID() || s.SpanContext().TraceID() != parent.SpanContext().TraceID() {
-		s.tb.Fatalf("span %q (trace %s, parent %s) is no child of %q (trace %s, span %s)", s.Name(), s.SpanContext().TraceID(),
-			s.Parent().SpanID(), parent.Name(), parent.SpanContext().TraceID(), parent.SpanContext().SpanID())
+		s.r.tb.Fatalf("span %q (trace %s, parent %s) is no child of %q (trace %s, span %s); recorded:\n%s", s.Name(), s.SpanContext().TraceID(),
+			s.Parent().SpanID(), parent.Name(), parent.SpanContext().TraceID(), parent.SpanContext().SpanID(), s.r.listTree())
 	}
 	return s
 }
 
 // Root fails the test if the span has a parent.
 func (s Span) Root() Span {
-	s.tb.Helper()
+	s.r.tb.Helper()
 	if s.Parent().IsValid() {
-		s.tb.Fatalf("span %q has a parent (%s), want a root", s.Name(), s.Parent().SpanID())
+		s.r.tb.Fatalf("span %q has a parent (%s), want a root; recorded:\n%s", s.Name(), s.Parent().SpanID(), s.r.listTree())
 	}
 	return s
 }
 
 // Event returns the span's first event with this name; the test fails if there is none.
 func (s Span) Event(name string) sdktrace.Event {
-	s.tb.Helper()
+	s.r.tb.Helper()
 	for _, e := range s.Events() {
 		if e.Name == name {
 			return e
 		}
 	}
-	s.tb.Fatalf("span has no event %q; it is:\n\t%s", name, describeSpan(s.ReadOnlySpan))
+	s.r.tb.Fatalf("span has no event %q; it is:\n\t%s", name, describeSpan(s.ReadOnlySpan))
 	return sdktrace.Event{}
 }
 
