@@ -67,6 +67,9 @@ func chainOf(c *cell, side interceptors.Side) []interceptors.Option {
 	return []interceptors.Option{count, interceptors.For(interceptors.Methods("*"), hooks), nil}
 }
 
+// looking are interceptors that let all of the matrix pass.
+var looking = []interceptors.Option{interceptors.Timeout(time.Hour), interceptors.MaxTimeout(time.Hour), interceptors.Validate(), interceptors.LogPayloads()}
+
 func authenticated(*cell, interceptors.Side) []interceptors.Option {
 	a := interceptors.AuthenticatorFunc(func(context.Context, *interceptors.Call) (propagation.Identity, error) {
 		return propagation.Identity{UserID: "ada", ExpiresAt: time.Now().Add(time.Hour)}, nil
@@ -102,6 +105,8 @@ var installs = []install{
 	serversHave("chain", feature{options: chainOf}),
 	clientsHave("chain", feature{options: chainOf}),
 	serversHave("authentication", feature{options: authenticated}),
+	serversHave("timeouts, validation, payloads", feature{options: options(looking...)}),
+	clientsHave("timeouts, validation, payloads", feature{options: options(looking...)}),
 	{"everything", [2]feature{{options: everything}, {attempts: true, client: interceptors.WithAttempts(), options: everything}}},
 	{"everything on otelgrpc", [2]feature{{otelgrpc: true, options: everythingOnOTelGRPC}, {otelgrpc: true, client: interceptors.WithAttempts(), options: everythingOnOTelGRPC}}},
 }
