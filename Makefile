@@ -68,9 +68,11 @@ stress: ## Run the tests of calls and streams COUNT times, 20 by default, with t
 	@cd interceptors && CGO_ENABLED=1 $(GO) test -race -count $(or $(COUNT),20) -timeout 60m -skip 'TenThousand|MadeUp' .
 
 .PHONY: e2e
-e2e: ## Run the end-to-end tests, the demo's among them
+e2e: ## Run the end-to-end tests, the demo's among them (needs redis-server)
 	@echo "==> end to end: builds the example programs and runs them as processes"
 	@cd tests && $(GO) test -count=1 -tags e2e ./e2e/...
+	@echo "==> end to end: the limiter that servers share, against a redis-server that the tests start"
+	@cd interceptors/redislimit && $(GO) test -count=1 -tags e2e ./...
 
 .PHONY: bench
 bench: ## Measure what calls cost beside the peers, and write README's tables and benchmarks/RESULTS.md
