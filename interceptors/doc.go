@@ -72,6 +72,47 @@
 // are counted in rpcscope.server.errors and rpcscope.client.errors by a bounded
 // number of reasons.
 //
+// # What a server lets happen
+//
+// The suite's own interceptors for servers are made for this order, outermost
+// first; ExampleServerOptions has all of it:
+//
+//  1. [Timeout] and [MaxTimeout]: whatever follows has a deadline, also asking
+//     who the caller is.
+//  2. [ConcurrencyLimit] or [AdaptiveLimit]: a call that is shed costs nothing
+//     further, and calls that are being authenticated hold a place as well.
+//  3. [Authenticate]: who makes the call, for all that follows. A call that is
+//     refused here takes nobody's tokens.
+//  4. [RateLimit]: by user or tenant. Calls that the user may not make count as
+//     well, so that trying out what is allowed has a limit.
+//  5. [Authorize]: who may make the call.
+//  6. [Validate]: messages, of callers only who may send them.
+//  7. [LogPayloads]: what the handler gets to see. It is off unless it is there.
+//
+// One that refuses a call counts it in rpcscope.server.rejected, by method and
+// rpcscope.rejected.reason, which span and access log have too. A limit for
+// strangers, by [ByPeer], is a second RateLimit and goes in front of Authenticate.
+//
+// Which calls an interceptor is for is said with [For]. Timeout, MaxTimeout,
+// Validate, LogPayloads and RateLimit do the same for a client's calls.
+//
+// # Time limits
+//
+// What callers ask for is left alone by Timeout, which is for those who ask for
+// nothing, and limited by MaxTimeout. A call that takes longer ends with
+// [ErrTimeout], so that it can be told from one whose caller had no more time.
+// What calls had and what they left is on their spans:
+// rpcscope.deadline.budget_ms, .remaining_ms and .source.
+//
+// # Validation
+//
+// Without arguments Validate has messages validate themselves, as
+// protoc-gen-validate generates them. Rules that stand in the .proto files are
+// those of the module
+// github.com/rpcscope/rpcscope/interceptors/protovalidate; rules of
+// one's own are a [Validator]. Either way the caller reads the violations as a
+// google.rpc.BadRequest with [ErrInvalid].
+//
 // # Asking for more
 //
 // What not everybody wants to pay for is an option. [WithAttempts] shows what

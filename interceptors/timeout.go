@@ -20,14 +20,12 @@ var ErrTimeout = errors.Define(codes.DeadlineExceeded, "rpcscope", "TIMEOUT", "t
 // none. What the caller did set stays as it is; see [MaxTimeout] for a limit to
 // that. It panics if d is not positive.
 //
-//	interceptors.ServerOptions(
-//		interceptors.For(interceptors.Methods("/reports.v1.Reports/*"), interceptors.MaxTimeout(time.Minute)),
-//		interceptors.For(interceptors.Not(interceptors.Methods("/reports.v1.Reports/*")), interceptors.Timeout(2*time.Second)),
-//	)
+//	interceptors.For(interceptors.Methods("/reports.v1.ReportService/*"), interceptors.Timeout(time.Minute)),
+//	interceptors.For(interceptors.Methods("/users.v1.UserService/*"), interceptors.Timeout(2*time.Second), interceptors.MaxTimeout(10*time.Second)),
 //
 // Where several apply to a call the shortest counts. On a stream the deadline is
 // that of the whole call, on both sides. Put it first: what comes before it has
-// no deadline.
+// no deadline, and on a client it is that of all attempts together.
 //
 // On a server a stream whose deadline passes has ended for the caller at once,
 // and whatever the handler is waiting for of gRPC fails. A unary handler is told
