@@ -121,7 +121,9 @@ func itself(_ context.Context, msg any) error {
 // present is m, or if that is nil an empty message.
 func present[M any](m M) M {
 	if p, ok := any(m).(proto.Message); ok && !p.ProtoReflect().IsValid() {
-		return p.ProtoReflect().New().Interface().(M)
+		if empty, ok := p.ProtoReflect().New().Interface().(M); ok {
+			return empty
+		}
 	}
 	return m
 }

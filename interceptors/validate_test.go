@@ -15,6 +15,7 @@ import (
 	testpb "google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/testing/protocmp"
 
 	"github.com/rpcscope/rpcscope/errors"
@@ -56,6 +57,31 @@ type checkedAll struct {
 }
 
 func (c *checkedAll) ValidateAll() error { return c.all }
+
+// demanding is a message whose method does not look whether it is nil, of a type
+// that makes messages as generated ones do.
+type demanding struct{ *testpb.SimpleRequest }
+
+func (d *demanding) Validate() error {
+	if d.GetResponseSize() == 0 {
+		return complaint{field: "ResponseSize", reason: "value is required"}
+	}
+	return nil
+}
+
+func (d *demanding) ProtoReflect() protoreflect.Message {
+	if d == nil {
+		return ofDemanding{(*testpb.SimpleRequest)(nil).ProtoReflect()}
+	}
+	return ofDemanding{d.SimpleRequest.ProtoReflect()}
+}
+
+type ofDemanding struct{ protoreflect.Message }
+
+func (m ofDemanding) New() protoreflect.Message { return ofDemanding{m.Message.New()} }
+func (m ofDemanding) Interface() protoreflect.ProtoMessage {
+	return &demanding{m.Message.Interface().(*testpb.SimpleRequest)}
+}
 
 func request() *testpb.SimpleRequest { return &testpb.SimpleRequest{} }
 
@@ -106,6 +132,9 @@ func TestValidateErrors(t *testing.T) {
 		{name: "without a method", msg: request()},
 		{name: "nil", msg: nil},
 		{name: "nil of its type", msg: (*testpb.SimpleRequest)(nil)},
+		{name: "nil, which is empty on the wire", msg: (*demanding)(nil), code: codes.InvalidArgument, invalid: true,
+			message: "the message is invalid: response_size: value is required", fields: []string{"response_size INVALID value is required"}},
+		{name: "not nil", msg: &demanding{&testpb.SimpleRequest{ResponseSize: 1}}},
 		{name: "no protocol buffer", msg: "text"},
 		{name: "nil validator", msg: &checked{request(), short}, validators: []interceptors.Validator{nil}, code: codes.InvalidArgument, invalid: true,
 			message: "the message is invalid: response_size: value must be greater than 0",
