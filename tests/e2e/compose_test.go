@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"maps"
 	"net/http"
 	"os/exec"
@@ -46,23 +47,24 @@ func TestComposeServices(t *testing.T) {
 	page := web.find(`web app is serving.*url=(\S+)`)
 	checkHealth(t, project.Services["users-web"], map[string]string{"localhost:8080": strings.Trim(strings.TrimPrefix(page, "http://"), "/")})
 
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, page+"users/",
-		strings.NewReader(`{"name":"Ada","email":"ada@example.com"}`))
-	if err != nil {
+	var session struct{ Token string }
+	password := *project.Services["users-api"].Environment["USERS_ADMIN_PASSWORD"]
+	answer := post(t, page+"session", "", `{"email":"admin@example.com","password":"`+password+`"}`, http.StatusOK)
+	if err := json.Unmarshal([]byte(answer), &session); err != nil {
 		t.Fatal(err)
 	}
-	request.Header.Set("Content-Type", "application/json")
-	do(t, request, http.StatusCreated)
+	post(t, page+"users/", "", `{"name":"Ada","email":"ada@example.com"}`, http.StatusUnauthorized)
+	post(t, page+"users/", session.Token, `{"name":"Ada","email":"ada@example.com"}`, http.StatusCreated)
 	web.stop()
 	api.stop()
 	audit.stop()
 
 	// Everything has arrived, or it never will: all processes have ended.
-	post := slices.IndexFunc(collector.Spans(), func(s telemetrytest.OTLPSpan) bool { return s.GetName() == "POST /users/" })
-	if post < 0 {
-		t.Fatalf("got %d spans, want one named POST /users/", len(collector.Spans()))
+	commit := slices.IndexFunc(collector.Spans(), func(s telemetrytest.OTLPSpan) bool { return s.GetName() == "INSERT users" })
+	if commit < 0 {
+		t.Fatalf("got %d spans, want one named INSERT users", len(collector.Spans()))
 	}
-	trace := collector.Spans()[post].GetTraceId()
+	trace := collector.Spans()[commit].GetTraceId()
 	got := map[string]int{}
 	for _, s := range collector.Spans() {
 		if string(s.GetTraceId()) == string(trace) {
@@ -72,7 +74,7 @@ func TestComposeServices(t *testing.T) {
 	want := map[string]int{
 		"users-web POST /users/": 1, "users-web users.v1.UserService/CreateUser": 1, "users-api users.v1.UserService/CreateUser": 1,
 		"users-api audit.v1.AuditService/Record": 1, "users-audit audit.v1.AuditService/Record": 1, "users-audit INSERT events": 1,
-		"users-api BEGIN": 1, "users-api SELECT users": 1, "users-api INSERT users": 1, "users-api COMMIT": 1,
+		"users-api SELECT sessions": 1, "users-api BEGIN": 1, "users-api SELECT users": 1, "users-api INSERT users": 1, "users-api COMMIT": 1,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("spans of the trace (-want +got):\n%s", diff)
@@ -85,6 +87,20 @@ func TestComposeServices(t *testing.T) {
 	if n := len(collector.Logs()); n != 0 {
 		t.Errorf("got %d log records, want none: compose keeps them on stdout", n)
 	}
+}
+
+// post posts JSON and returns the body of the answer, whose status must be want.
+func post(t *testing.T, url, token, body string, want int) string {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Content-Type", "application/json")
+	if token != "" {
+		request.Header.Set("Authorization", "Bearer "+token)
+	}
+	return do(t, request, want)
 }
 
 // startService starts a service of the compose file with the words of here exchanged.

@@ -15,6 +15,7 @@ import (
 	"github.com/rpcscope/rpcscope/examples/internal/env"
 	"github.com/rpcscope/rpcscope/examples/internal/fault"
 	"github.com/rpcscope/rpcscope/examples/internal/service"
+	"github.com/rpcscope/rpcscope/interceptors"
 	"github.com/rpcscope/rpcscope/telemetry"
 )
 
@@ -31,6 +32,10 @@ func run(args []string) error {
 	listen := flags.String("listen", "localhost:50051", "`address` to serve on")
 	check := flags.Bool("check", false, "ask the service at the address of -listen whether it is healthy, and end")
 	flags.StringVar(&cfg.Database, "db", "", "`path` of the database file; empty: in memory")
+	flags.BoolVar(&cfg.Open, "open", false, "let everybody do everything: nobody signs up or in, and nothing is limited")
+	flags.StringVar(&cfg.Admin, "admin", "", "`address` of a user who is made an admin, with the password of $USERS_ADMIN_PASSWORD")
+	flags.DurationVar(&cfg.Sessions.Lifetime, "session", 12*time.Hour, "how long a session lasts")
+	perSecond := flags.Float64("limit", 20, "calls a second that a user may make, and twice as many at once")
 	flags.StringVar(&cfg.Audit, "audit", "", "`address` of the audit service; empty: nobody is told who did what")
 	flags.DurationVar(&cfg.AuditTimeout, "audit-timeout", time.Second, "how long a call to the audit service may take")
 	flags.BoolVar(&cfg.Faults, "faults", false, "obey the metadata key x-fault: panic, error, code=CODE, delay=DURATION, audit:...")
@@ -41,6 +46,7 @@ func run(args []string) error {
 	flags.DurationVar(&cfg.Drain, "drain", 10*time.Second, "how long calls may go on after SIGTERM")
 	err := env.Vars(flags, map[string]string{
 		"listen": "USERS_LISTEN", "db": "USERS_DB", "faults": "USERS_FAULTS", "fault": "USERS_FAULT", "drain": "USERS_DRAIN", "audit": "AUDIT_ADDR",
+		"open": "USERS_OPEN", "admin": "USERS_ADMIN", "limit": "USERS_LIMIT",
 	})
 	if err != nil {
 		return err
@@ -53,6 +59,12 @@ func run(args []string) error {
 		defer cancel()
 		return service.Check(ctx, *listen)
 	}
+
+	if !(*perSecond > 0) {
+		return fmt.Errorf("-limit %v, want more than 0", *perSecond)
+	}
+	cfg.Limiter = interceptors.NewTokenBucket(*perSecond, max(1, int(2**perSecond)))
+	cfg.AdminPassword = os.Getenv("USERS_ADMIN_PASSWORD")
 
 	serve := func(ctx context.Context) error {
 		l, err := net.Listen("tcp", *listen)

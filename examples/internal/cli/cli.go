@@ -27,8 +27,14 @@ import (
 
 const usage = `Usage: users [flags] COMMAND
 
+  signup NAME EMAIL   create a user who can log in, and print a token for $USERS_TOKEN
+  login EMAIL         print a token for $USERS_TOKEN; the password is that of $USERS_PASSWORD, or a line of standard input
+  whoami              print the user whose token it is
+  logout              end the session of the token
   create NAME EMAIL   create a user
   get [ID...]         print the users with these ids, all without
+  delete ID           delete a user
+  history ID          print what was done to a user
   import [FILE]       create the users of a file, all or none; without: of standard input
                       lines of NAME,EMAIL (CSV), or of {"name": ..., "email": ...} (JSON)
   watch               print users as they are created, until interrupted
@@ -71,8 +77,10 @@ type client struct {
 	count           int
 	headers         metadata.MD
 
-	users usersv1.UserServiceClient
-	call  observe.IDs
+	token    string
+	users    usersv1.UserServiceClient
+	sessions usersv1.SessionServiceClient
+	call     observe.IDs
 }
 
 type command func(context.Context, *client) error
@@ -90,9 +98,11 @@ func (c *client) parse(args []string) (command, error) {
 	flags.StringVar(&c.domain, "domain", "", "watch: only addresses of this `domain`")
 	flags.IntVar(&c.count, "n", 0, "watch: end after this many users; 0: never")
 	flags.Func("H", "metadata to send, as `key=value`; may be repeated", c.addHeader)
-	if err := env.Var(flags, "addr", "USERS_ADDR"); err != nil {
+	flags.StringVar(&c.token, "token", "", "`token` of a session")
+	if err := env.Vars(flags, map[string]string{"addr": "USERS_ADDR", "token": "USERS_TOKEN"}); err != nil {
 		return nil, err
 	}
+	flags.Lookup("token").DefValue = "" // a secret
 
 	var words []string
 	for {
@@ -121,30 +131,42 @@ func (c *client) addHeader(text string) error {
 	return nil
 }
 
+// commands are all that there are, by name.
+var commands = map[string]struct {
+	least, most int // arguments
+	wants       string
+	make        func(args []string) command
+}{
+	"signup":  {2, 2, "a name and an e-mail address", func(a []string) command { return signUp(a[0], a[1]) }},
+	"login":   {1, 1, "an e-mail address", func(a []string) command { return logIn(a[0]) }},
+	"whoami":  {0, 0, "none", func([]string) command { return whoAmI }},
+	"logout":  {0, 0, "none", func([]string) command { return logOut }},
+	"create":  {2, 2, "a name and an e-mail address", func(a []string) command { return create(a[0], a[1]) }},
+	"get":     {0, maxArgs, "ids", get},
+	"delete":  {1, 1, "an id", func(a []string) command { return remove(a[0]) }},
+	"history": {1, 1, "an id", func(a []string) command { return history(a[0]) }},
+	"import":  {0, 1, "one file or none", func(a []string) command { return importFrom(strings.Join(a, "")) }},
+	"watch":   {0, 0, "none", func([]string) command { return watch }},
+}
+
+const (
+	maxArgs = 1 << 20
+	names   = "signup, login, whoami, logout, create, get, delete, history, import or watch"
+)
+
 func commandOf(words []string) (command, error) {
 	if len(words) == 0 {
-		return nil, errors.New("there is no command: want create, get, import or watch")
+		return nil, errors.New("there is no command: want " + names)
 	}
-	args := words[1:]
-	switch name := words[0]; {
-	case name == "create" && len(args) == 2:
-		return create(args[0], args[1]), nil
-	case name == "create":
-		return nil, fmt.Errorf("create has %d arguments, want a name and an e-mail address", len(args))
-	case name == "get" && len(args) == 0:
-		return list, nil
-	case name == "get":
-		return get(args), nil
-	case name == "import" && len(args) <= 1:
-		return importFrom(strings.Join(args, "")), nil
-	case name == "import":
-		return nil, fmt.Errorf("import has %d arguments, want one file or none", len(args))
-	case name == "watch" && len(args) == 0:
-		return watch, nil
-	case name == "watch":
-		return nil, fmt.Errorf("watch has %d arguments, want none", len(args))
+	name, args := words[0], words[1:]
+	c, ok := commands[name]
+	if !ok {
+		return nil, fmt.Errorf("command %q, want %s", name, names)
 	}
-	return nil, fmt.Errorf("command %q, want create, get, import or watch", words[0])
+	if len(args) < c.least || len(args) > c.most {
+		return nil, fmt.Errorf("%s has %d arguments, want %s", name, len(args), c.wants)
+	}
+	return c.make(args), nil
 }
 
 // run connects and runs the command.
@@ -171,7 +193,10 @@ func (c *client) run(ctx context.Context, run command) error {
 		return err
 	}
 	defer conn.Close()
-	c.users = usersv1.NewUserServiceClient(conn)
+	c.users, c.sessions = usersv1.NewUserServiceClient(conn), usersv1.NewSessionServiceClient(conn)
+	if c.token != "" {
+		c.headers.Set("authorization", "Bearer "+c.token)
+	}
 	return run(metadata.NewOutgoingContext(ctx, c.headers), c)
 }
 
@@ -214,6 +239,10 @@ func (c *client) tell(err error) {
 
 func hintFor(err error) string {
 	switch {
+	case errors.Is(err, interceptors.ErrNoCredentials), errors.Is(err, users.ErrNoSession):
+		return "`export USERS_TOKEN=$(users login EMAIL)`, then again"
+	case errors.Is(err, interceptors.ErrPermissionDenied):
+		return "that is for admins"
 	case errors.Is(err, users.ErrNotFound):
 		return "`users get` without ids lists everybody"
 	case errors.Is(err, users.ErrWatcherTooSlow):

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,6 +20,7 @@ import (
 	"github.com/rpcscope/rpcscope/examples/internal/cli"
 	"github.com/rpcscope/rpcscope/examples/internal/observe"
 	"github.com/rpcscope/rpcscope/examples/internal/service"
+	"github.com/rpcscope/rpcscope/examples/internal/sessions"
 	"github.com/rpcscope/rpcscope/telemetry/telemetrytest"
 )
 
@@ -26,6 +28,11 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // start returns the address of a users service and what records it. The clients' own telemetry goes nowhere.
 func start(t *testing.T) (string, *telemetrytest.Recorder) {
+	t.Helper()
+	return startWith(t, service.Config{Open: true})
+}
+
+func startWith(t *testing.T, cfg service.Config) (string, *telemetrytest.Recorder) {
 	t.Helper()
 	for _, signal := range []string{"METRICS", "LOGS"} {
 		t.Setenv("OTEL_"+signal+"_EXPORTER", "none")
@@ -41,9 +48,10 @@ func start(t *testing.T) (string, *telemetrytest.Recorder) {
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
 	go func() {
-		served <- service.Serve(ctx, l, service.Config{Faults: true, Observe: observe.By{
+		cfg.Faults, cfg.Observe = true, observe.By{
 			TracerProvider: tel.TracerProvider(), MeterProvider: tel.MeterProvider(), Propagator: tel.Propagator(), Logger: slog.New(tel.SlogHandler(nil)),
-		}})
+		}
+		served <- service.Serve(ctx, l, cfg)
 	}()
 	t.Cleanup(func() {
 		cancel()
@@ -291,8 +299,8 @@ func TestUsage(t *testing.T) {
 		args []string
 		want string
 	}{
-		{"nothing", nil, "there is no command: want create, get, import or watch"},
-		{"unknown command", []string{"delete"}, `command "delete", want create, get, import or watch`},
+		{"nothing", nil, "there is no command: want signup, login,"},
+		{"unknown command", []string{"purge"}, `command "purge", want signup, login,`},
 		{"create", []string{"create", "Ada"}, "create has 1 arguments, want a name and an e-mail address"},
 		{"import", []string{"import", "a", "b"}, "import has 2 arguments, want one file or none"},
 		{"watch", []string{"watch", "x"}, "watch has 1 arguments, want none"},
@@ -316,5 +324,61 @@ func TestAddressFromEnvironment(t *testing.T) {
 	t.Setenv("USERS_ADDR", address)
 	if got := run(t.Context(), "", "get"); got.code != 0 {
 		t.Errorf("%+v, want code 0", got)
+	}
+}
+
+// Signing up, in and out, and what admins may do.
+func TestSessions(t *testing.T) {
+	const secret = "correct horse battery"
+	address, _ := startWith(t, service.Config{Admin: "root@example.com", AdminPassword: secret, Sessions: sessions.Config{Cost: 10}})
+	t.Setenv("USERS_ADDR", address)
+	must := func(stdin string, args ...string) string {
+		t.Helper()
+		r := run(t.Context(), stdin, args...)
+		if r.code != 0 {
+			t.Fatalf("%q: code %d, want 0\n%s", args, r.code, r.errOut)
+		}
+		return r.out
+	}
+	ada := strings.TrimSpace(must(secret+"\n", "signup", "Ada", "ada@example.com"))
+	if got := names(t, must("", "-token", ada, "-json", "whoami")); !slices.Equal(got, []string{"Ada"}) {
+		t.Errorf("whoami: got %q, want Ada", got)
+	}
+	if r := run(t.Context(), "\n", "login", "ada@example.com"); r.code != 1 || !strings.Contains(r.errOut, "there is no password") {
+		t.Errorf("without a password: got code %d\n%s", r.code, r.errOut)
+	}
+	t.Setenv("USERS_PASSWORD", secret)
+	t.Setenv("USERS_TOKEN", strings.TrimSpace(must("", "login", "root@example.com")))
+	if got := names(t, must("", "-json", "get")); !slices.Equal(got, []string{"Admin", "Ada"}) {
+		t.Errorf("get: got %q, want Admin and Ada", got)
+	}
+	var user struct{ ID string }
+	if err := json.Unmarshal([]byte(must("", "-token", ada, "-json", "whoami")), &user); err != nil {
+		t.Fatal(err)
+	}
+	must("", "delete", user.ID)
+	must("", "logout")
+	for _, tt := range []struct {
+		name, want string
+		args       []string
+	}{
+		{"logged out", "users: UNAUTHENTICATED NO_SESSION: the session is over: log in again\n", []string{"get"}},
+		{"deleted", "users: UNAUTHENTICATED NO_SESSION:", []string{"-token", ada, "whoami"}},
+		{"no token", "users: UNAUTHENTICATED NO_CREDENTIALS:", []string{"-token", "", "get"}},
+		{"wrong password", "users: UNAUTHENTICATED LOGIN_FAILED:", []string{"login", "ada@example.com"}},
+		{"no events", "users: UNAUTHENTICATED NO_SESSION:", []string{"history", user.ID}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if r := run(t.Context(), "", tt.args...); r.code != 1 || !strings.Contains(r.errOut, tt.want) || strings.Contains(r.errOut, ada) {
+				t.Errorf("got code %d, want 1 and %q\n%s", r.code, tt.want, r.errOut)
+			}
+		})
+	}
+	if r := run(t.Context(), "", "-help"); strings.Contains(r.errOut, os.Getenv("USERS_TOKEN")) {
+		t.Errorf("the help prints the token:\n%s", r.errOut)
+	}
+	bob := strings.TrimSpace(must("", "signup", "Bob", "bob@example.com"))
+	if r := run(t.Context(), "", "-token", bob, "get"); !strings.Contains(r.errOut, "PERMISSION_DENIED") || !strings.Contains(r.errOut, "that is for admins") {
+		t.Errorf("a user lists everybody: %s", r.errOut)
 	}
 }

@@ -30,6 +30,9 @@ func create(name, email string) command {
 }
 
 func get(ids []string) command {
+	if len(ids) == 0 {
+		return list
+	}
 	return func(ctx context.Context, c *client) error {
 		ctx, cancel := c.bounded(ctx)
 		defer cancel()
@@ -55,6 +58,38 @@ func list(ctx context.Context, c *client) error {
 		reply, err := stream.Recv()
 		return reply.GetUser(), err
 	})
+}
+
+func remove(id string) command {
+	return func(ctx context.Context, c *client) error {
+		ctx, cancel := c.bounded(ctx)
+		defer cancel()
+		_, err := c.users.DeleteUser(ctx, &usersv1.DeleteUserRequest{Id: id})
+		return err
+	}
+}
+
+func history(id string) command {
+	return func(ctx context.Context, c *client) error {
+		ctx, cancel := c.bounded(ctx)
+		defer cancel()
+		stream, err := c.users.ListEvents(ctx, &usersv1.ListEventsRequest{Id: id})
+		if err != nil {
+			return err
+		}
+		for {
+			e, err := stream.Recv()
+			if err == io.EOF {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			if _, err := fmt.Fprintf(c.stdout, "%s  %s  by %s\n", e.GetTime().AsTime().Format(time.RFC3339), e.GetAction(), e.GetActor()); err != nil {
+				return err
+			}
+		}
+	}
 }
 
 // printAll prints users until there are no more.

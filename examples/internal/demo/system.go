@@ -83,7 +83,7 @@ func start(out io.Writer, webAddress, usersAddress string) (_ *system, err error
 		return audit.Serve(ctx, events, audit.Config{Faults: fault.FromMetadata, Observe: auditing})
 	})
 	s.serve(func() error {
-		return service.Serve(ctx, users, service.Config{Audit: s.audit, Faults: true, Observe: api})
+		return service.Serve(ctx, users, service.Config{Open: true, Audit: s.audit, Faults: true, Observe: api})
 	})
 	pages, err := listen(webAddress)
 	if err != nil {

@@ -45,6 +45,7 @@ type options struct {
 	plan     Plan
 	timeout  time.Duration
 	seed     uint64
+	people   int
 	tolerate float64
 	maxP99   time.Duration
 	verbose  bool
@@ -78,6 +79,7 @@ func parse(args []string, help io.Writer) (*options, error) {
 	flags.IntVar(&o.plan.AtOnce, "concurrency", 64, "at most this many calls at once; the others begin late, which their latency tells")
 	flags.DurationVar(&o.timeout, "timeout", 5*time.Second, "how long a call may take")
 	flags.Uint64Var(&o.seed, "seed", 1, "the same seed makes the same calls")
+	flags.IntVar(&o.people, "users", 10, "sign up this many users, who make the calls in turn")
 	flags.Float64Var(&o.tolerate, "tolerate", 0, "`share` of calls that may end otherwise than the scenario wants, 0 to 1")
 	flags.DurationVar(&o.maxP99, "max-p99", 0, "exit with 1 if 99 % of the calls took longer than this; 0: they may")
 	flags.BoolVar(&o.verbose, "v", false, "say what becomes of telemetry")
@@ -130,6 +132,8 @@ func (o *options) check() error {
 		return fmt.Errorf("-concurrency %d, want 1 to 10000", o.plan.AtOnce)
 	case o.timeout <= 0:
 		return fmt.Errorf("-timeout %v, want more than 0", o.timeout)
+	case o.people < 1 || o.people > 1000:
+		return fmt.Errorf("-users %d, want 1 to 1000", o.people)
 	case !(o.tolerate >= 0 && o.tolerate <= 1):
 		return fmt.Errorf("-tolerate %v, want 0 to 1", o.tolerate)
 	case o.maxP99 < 0:
@@ -163,6 +167,12 @@ func (o *options) run(ctx context.Context, out Output) (err error) {
 
 	tally := NewTally()
 	target := newTarget(conn, strings.ToLower(rand.Text()[:8]))
+	if err := target.signUp(ctx, o.people); err != nil {
+		return err
+	}
+	if o.scenario.Sessions && len(target.tokens) == 0 {
+		return fmt.Errorf("scenario %s wants a service with sessions, and the one at %s is open to everybody", o.scenario.Name, o.address)
+	}
 	telling, told := context.WithCancel(ctx)
 	ended := make(chan struct{})
 	go func() {

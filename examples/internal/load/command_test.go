@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"go.opentelemetry.io/otel/attribute"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc/codes"
 
@@ -30,7 +31,7 @@ func start(t *testing.T, cfg service.Config) (string, *telemetrytest.Recorder) {
 	t.Helper()
 	t.Setenv("OTEL_SDK_DISABLED", "true") // of the callers
 	r := telemetrytest.New(t)
-	cfg.Observe = by(r)
+	cfg.Observe, cfg.Sessions.Cost = by(r), 10
 	auditing := by(telemetrytest.New(t))
 	cfg.Audit = serve(t, func(ctx context.Context, l net.Listener) error {
 		return audit.Serve(ctx, l, audit.Config{Faults: fault.FromMetadata, Observe: auditing})
@@ -81,7 +82,7 @@ func TestScenarios(t *testing.T) {
 	for _, s := range Scenarios {
 		t.Run(s.Name, func(t *testing.T) {
 			address, recorder := start(t, service.Config{Faults: true})
-			r := run(t.Context(), s.Name, "-addr", address, "-rate", "400", "-calls", "400", "-duration", "1m")
+			r := run(t.Context(), s.Name, "-addr", address, "-rate", "400", "-calls", "400", "-duration", "1m", "-users", "19")
 			if r.code != 0 {
 				t.Errorf("got exit code %d, want 0\n%s%s", r.code, r.out, r.errOut)
 			}
@@ -97,10 +98,11 @@ func TestScenarios(t *testing.T) {
 	}
 }
 
-// Whatever a client makes up, metrics know the methods that exist, and one name for all others.
-func TestHostileNamesAreBounded(t *testing.T) {
+// What is rejected is counted by reason; and whatever a client makes up, metrics know the methods that exist, and one name
+// for all others.
+func TestHostile(t *testing.T) {
 	address, recorder := start(t, service.Config{})
-	if r := run(t.Context(), "hostile", "-addr", address, "-rate", "400", "-calls", "300"); r.code != 0 {
+	if r := run(t.Context(), "hostile", "-addr", address, "-rate", "400", "-calls", "300", "-users", "19"); r.code != 0 {
 		t.Fatalf("got exit code %d, want 0\n%s%s", r.code, r.out, r.errOut)
 	}
 	methods := map[string]bool{}
@@ -108,8 +110,15 @@ func TestHostileNamesAreBounded(t *testing.T) {
 		method, _ := set.Value("rpc.method")
 		methods[method.AsString()] = true
 	}
+	rejected := recorder.Metric("rpcscope.server.rejected")
+	for _, reason := range []string{"unauthenticated", "permission_denied", "rate_limited", "invalid"} {
+		if n := rejected.Counter(attribute.String("rpcscope.rejected.reason", reason)); n == 0 {
+			t.Errorf("no call was rejected with the reason %s", reason)
+		}
+	}
 	want := map[string]bool{"_OTHER": true, "users.v1.UserService/CreateUser": true, "users.v1.UserService/GetUsers": true,
-		"users.v1.UserService/ImportUsers": true, "users.v1.UserService/WatchUsers": true}
+		"users.v1.UserService/ImportUsers": true, "users.v1.UserService/WatchUsers": true, "users.v1.UserService/DeleteUser": true,
+		"users.v1.SessionService/SignUp": true, "users.v1.SessionService/LogIn": true}
 	if diff := cmp.Diff(want, methods); diff != "" {
 		t.Errorf("methods (-want +got):\n%s", diff)
 	}
@@ -118,6 +127,7 @@ func TestHostileNamesAreBounded(t *testing.T) {
 // A generator that could not fail would show nothing.
 func TestExitCodes(t *testing.T) {
 	address, _ := start(t, service.Config{})
+	open, _ := start(t, service.Config{Open: true})
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	tests := []struct {
@@ -127,11 +137,14 @@ func TestExitCodes(t *testing.T) {
 		code int
 		out  string
 	}{
-		{"nobody listens", t.Context(), []string{"-addr", "localhost:1", "-calls", "5"}, 1, "5 of 5 calls did not end as scenario steady wants"},
-		{"what is tolerated", t.Context(), []string{"-addr", "localhost:1", "-calls", "5", "-tolerate", "1"}, 0, "unexpected: get UNAVAILABLE"},
-		{"too slow", t.Context(), []string{"-addr", address, "-calls", "5", "-max-p99", "1ns"}, 1, "want at most 1ns"},
-		{"not too slow", t.Context(), []string{"-addr", address, "-calls", "5", "-max-p99", "1m"}, 0, "0 never began"},
-		{"interrupted at once", ended, []string{"-addr", address}, 1, "no call was made"},
+		{"nobody listens", t.Context(), []string{"-addr", "localhost:1", "-calls", "5"}, 1, "signing up: "},
+		{"no faults", t.Context(), []string{"failing", "-users", "2", "-addr", address, "-calls", "20"}, 1, "of 20 calls did not end as scenario failing wants"},
+		{"no faults, tolerated", t.Context(), []string{"failing", "-users", "2", "-addr", address, "-calls", "20", "-tolerate", "1"}, 0, "unexpected: create, audit away OK"},
+		{"no sessions", t.Context(), []string{"hostile", "-addr", open}, 1, "scenario hostile wants a service with sessions"},
+		{"no sessions wanted", t.Context(), []string{"steady", "-addr", open, "-calls", "20"}, 0, "steady: 20 calls"},
+		{"too slow", t.Context(), []string{"-addr", address, "-calls", "5", "-users", "1", "-max-p99", "1ns"}, 1, "want at most 1ns"},
+		{"not too slow", t.Context(), []string{"-addr", address, "-calls", "5", "-users", "1", "-max-p99", "1m"}, 0, "0 never began"},
+		{"interrupted at once", ended, []string{"-addr", address}, 1, "context canceled"},
 		{"help", t.Context(), []string{"-help"}, 0, "hostile"},
 		{"no such scenario", t.Context(), []string{"stady"}, 2, `scenario "stady", want steady, burst`},
 		{"two scenarios", t.Context(), []string{"steady", "burst"}, 2, `"burst" after scenario "steady"`},
@@ -141,6 +154,7 @@ func TestExitCodes(t *testing.T) {
 		{"calls", t.Context(), []string{"-calls", "-1"}, 2, "-calls -1, want 0 or more"},
 		{"concurrency", t.Context(), []string{"-concurrency", "0"}, 2, "-concurrency 0, want 1 to 10000"},
 		{"timeout", t.Context(), []string{"-timeout", "0s"}, 2, "-timeout 0s, want more than 0"},
+		{"users", t.Context(), []string{"-users", "0"}, 2, "-users 0, want 1 to 1000"},
 		{"tolerate", t.Context(), []string{"-tolerate", "2"}, 2, "-tolerate 2, want 0 to 1"},
 		{"p99", t.Context(), []string{"-max-p99", "-1s"}, 2, "-max-p99 -1s, want 0 or more"},
 	}

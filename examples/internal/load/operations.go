@@ -3,19 +3,23 @@ package load
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"fmt"
 	"io"
-	"math/rand/v2"
+	mathrand "math/rand/v2"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/types/known/emptypb"
 
+	"github.com/rpcscope/rpcscope/errors"
 	usersv1 "github.com/rpcscope/rpcscope/examples/gen/users/v1"
 	"github.com/rpcscope/rpcscope/examples/internal/fault"
 )
@@ -27,6 +31,56 @@ type target struct {
 	run   string // is part of the addresses that the run creates, so that none is taken
 	made  atomic.Int64
 	known known
+
+	tokens []string // of those who make the calls; none: they are anonymous
+	hog    string   // of one who makes too many
+}
+
+// signUp makes n users who make the calls, and one who makes too many. A service that lets everybody do everything has
+// nobody sign up.
+func (t *target) signUp(ctx context.Context, n int) error {
+	for range n + 1 {
+		session, err := t.newSession(ctx)
+		if errors.Code(err) == codes.Unimplemented {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("signing up: %w", err)
+		}
+		t.known.add(session.GetUser().GetId())
+		t.tokens = append(t.tokens, session.GetToken())
+	}
+	t.hog, t.tokens = t.tokens[n], t.tokens[:n]
+	return nil
+}
+
+// newSession signs a user up, as soon as the service lets it: it limits how many can at once.
+func (t *target) newSession(ctx context.Context) (*usersv1.Session, error) {
+	for {
+		reply, err := usersv1.NewSessionServiceClient(t.conn).SignUp(ctx, &usersv1.SignUpRequest{User: t.person(), Password: rand.Text()})
+		after, ok := errors.RetryAfter(err)
+		if errors.Code(err) != codes.ResourceExhausted || !ok {
+			return reply.GetSession(), err
+		}
+		if !until(ctx, time.Now().Add(after)) {
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// as returns the context of the calls of one of the users.
+func (t *target) as(ctx context.Context, dice *mathrand.Rand) context.Context {
+	if len(t.tokens) == 0 {
+		return ctx
+	}
+	return withToken(ctx, t.tokens[dice.IntN(len(t.tokens))])
+}
+
+func withToken(ctx context.Context, token string) context.Context {
+	md, _ := metadata.FromOutgoingContext(ctx)
+	md = md.Copy()
+	md.Set("authorization", "Bearer "+token)
+	return metadata.NewOutgoingContext(ctx, md)
 }
 
 func newTarget(conn grpc.ClientConnInterface, run string) *target {
@@ -60,7 +114,7 @@ func (k *known) add(id string) {
 }
 
 // some returns up to n ids.
-func (k *known) some(n int, dice *rand.Rand) []string {
+func (k *known) some(n int, dice *mathrand.Rand) []string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if len(k.ids) == 0 {
@@ -74,13 +128,13 @@ func (k *known) some(n int, dice *rand.Rand) []string {
 }
 
 // with returns do with a fault, see fault.Key.
-func with(wanted string, do func(context.Context, *target, *rand.Rand) error) func(context.Context, *target, *rand.Rand) error {
-	return func(ctx context.Context, t *target, dice *rand.Rand) error {
+func with(wanted string, do func(context.Context, *target, *mathrand.Rand) error) func(context.Context, *target, *mathrand.Rand) error {
+	return func(ctx context.Context, t *target, dice *mathrand.Rand) error {
 		return do(metadata.AppendToOutgoingContext(ctx, fault.Key, wanted), t, dice)
 	}
 }
 
-func create(ctx context.Context, t *target, _ *rand.Rand) error {
+func create(ctx context.Context, t *target, _ *mathrand.Rand) error {
 	reply, err := t.users.CreateUser(ctx, &usersv1.CreateUserRequest{User: t.person()})
 	if err == nil {
 		t.known.add(reply.GetUser().GetId())
@@ -88,14 +142,14 @@ func create(ctx context.Context, t *target, _ *rand.Rand) error {
 	return err
 }
 
-func createInvalid(ctx context.Context, t *target, dice *rand.Rand) error {
+func createInvalid(ctx context.Context, t *target, dice *mathrand.Rand) error {
 	wrong := []*usersv1.NewUser{nil, {Name: "Eve"}, {Name: strings.Repeat("e", 101), Email: "eve@example.com"}, {Name: "Eve", Email: "not an address"}}
 	_, err := t.users.CreateUser(ctx, &usersv1.CreateUserRequest{User: wrong[dice.IntN(len(wrong))]})
 	return err
 }
 
 // get reads one to ten users. The first call of all creates one.
-func get(ctx context.Context, t *target, dice *rand.Rand) error {
+func get(ctx context.Context, t *target, dice *mathrand.Rand) error {
 	ids := t.known.some(1+dice.IntN(10), dice)
 	if ids == nil {
 		return create(ctx, t, dice)
@@ -103,7 +157,7 @@ func get(ctx context.Context, t *target, dice *rand.Rand) error {
 	return getUsers(ctx, t, ids...)
 }
 
-func getNobody(ctx context.Context, t *target, _ *rand.Rand) error {
+func getNobody(ctx context.Context, t *target, _ *mathrand.Rand) error {
 	return getUsers(ctx, t, "u-nobody")
 }
 
@@ -123,7 +177,7 @@ func atEnd(err error) error {
 	return err
 }
 
-func importMany(ctx context.Context, t *target, _ *rand.Rand) error {
+func importMany(ctx context.Context, t *target, _ *mathrand.Rand) error {
 	people := make([]*usersv1.NewUser, 20)
 	for i := range people {
 		people[i] = t.person()
@@ -131,7 +185,7 @@ func importMany(ctx context.Context, t *target, _ *rand.Rand) error {
 	return importUsers(ctx, t, people...)
 }
 
-func importInvalid(ctx context.Context, t *target, _ *rand.Rand) error {
+func importInvalid(ctx context.Context, t *target, _ *mathrand.Rand) error {
 	return importUsers(ctx, t, t.person(), t.person(), &usersv1.NewUser{Name: "Eve"})
 }
 
@@ -150,7 +204,7 @@ func importUsers(ctx context.Context, t *target, people ...*usersv1.NewUser) err
 }
 
 // watch follows, creates a user, and ends once that user was seen.
-func watch(ctx context.Context, t *target, _ *rand.Rand) error {
+func watch(ctx context.Context, t *target, _ *mathrand.Rand) error {
 	stream, err := t.users.WatchUsers(ctx)
 	if err != nil {
 		return err
@@ -180,7 +234,7 @@ func watch(ctx context.Context, t *target, _ *rand.Rand) error {
 	return atEnd(err)
 }
 
-func watchWrongly(ctx context.Context, t *target, _ *rand.Rand) error {
+func watchWrongly(ctx context.Context, t *target, _ *mathrand.Rand) error {
 	stream, err := t.users.WatchUsers(ctx)
 	if err != nil {
 		return err
@@ -202,18 +256,18 @@ func say(stream grpc.BidiStreamingClient[usersv1.WatchUsersRequest, usersv1.Watc
 }
 
 // unknownMethod calls one of many methods that do not exist: they must not become as many names in the metrics.
-func unknownMethod(ctx context.Context, t *target, dice *rand.Rand) error {
+func unknownMethod(ctx context.Context, t *target, dice *mathrand.Rand) error {
 	method := fmt.Sprintf("/users.v1.UserService/Guess%d", dice.IntN(1_000_000))
 	return t.conn.Invoke(ctx, method, &emptypb.Empty{}, &emptypb.Empty{})
 }
 
-func tooLarge(ctx context.Context, t *target, _ *rand.Rand) error {
+func tooLarge(ctx context.Context, t *target, _ *mathrand.Rand) error {
 	user := &usersv1.NewUser{Name: strings.Repeat("e", 5<<20), Email: "eve@example.com"} // a server takes 4 MiB
 	_, err := t.users.CreateUser(ctx, &usersv1.CreateUserRequest{User: user})
 	return err
 }
 
-func notAMessage(ctx context.Context, t *target, _ *rand.Rand) error {
+func notAMessage(ctx context.Context, t *target, _ *mathrand.Rand) error {
 	garbage := garbage(bytes.Repeat([]byte{0xff}, 100))
 	return t.conn.Invoke(ctx, usersv1.UserService_CreateUser_FullMethodName, &garbage, &garbage, grpc.ForceCodecV2(garbler{}))
 }
@@ -238,7 +292,7 @@ func (garbler) Unmarshal(data mem.BufferSlice, v any) error {
 }
 
 // hangUp ends the call once it has been answered in part.
-func hangUp(ctx context.Context, t *target, _ *rand.Rand) error {
+func hangUp(ctx context.Context, t *target, _ *mathrand.Rand) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stream, err := t.users.WatchUsers(ctx)
@@ -252,5 +306,36 @@ func hangUp(ctx context.Context, t *target, _ *rand.Rand) error {
 		_, err = stream.Recv()
 		cancel()
 	}
+	return err
+}
+
+// noToken is what is done without one, badToken with one that nobody has.
+func noToken(ctx context.Context, t *target, dice *mathrand.Rand) error {
+	return getUsers(metadata.NewOutgoingContext(ctx, nil), t, t.known.some(1, dice)...)
+}
+
+func badToken(ctx context.Context, t *target, dice *mathrand.Rand) error {
+	return getUsers(withToken(ctx, rand.Text()), t, t.known.some(1, dice)...)
+}
+
+// overLimit is one user who makes more calls than there may be.
+func overLimit(ctx context.Context, t *target, dice *mathrand.Rand) (err error) {
+	for range 5 {
+		if err = getUsers(withToken(ctx, t.hog), t, t.known.some(1, dice)...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// deleteSomebody is for admins.
+func deleteSomebody(ctx context.Context, t *target, dice *mathrand.Rand) error {
+	_, err := t.users.DeleteUser(ctx, &usersv1.DeleteUserRequest{Id: t.known.some(1, dice)[0]})
+	return err
+}
+
+// guess logs in with a password that is wrong.
+func guess(ctx context.Context, t *target, _ *mathrand.Rand) error {
+	_, err := usersv1.NewSessionServiceClient(t.conn).LogIn(ctx, &usersv1.LogInRequest{Email: "admin@example.com", Password: rand.Text()})
 	return err
 }

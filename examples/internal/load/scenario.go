@@ -19,6 +19,7 @@ type Scenario struct {
 	Name, About string
 	Pace        func(perSecond float64) Pace
 	Operations  []operation
+	Sessions    bool                        // the service must have them
 	Dial        []interceptors.ClientOption // of the connection
 }
 
@@ -52,13 +53,18 @@ var Scenarios = []Scenario{
 		},
 	},
 	{
-		Name: "hostile", About: "clients that do everything wrong, while others work", Pace: Even,
+		Name: "hostile", About: "clients that do everything wrong, while others work", Pace: Even, Sessions: true,
 		Operations: []operation{
-			{"get", 40, ok, get},
-			{"create invalid", 20, []codes.Code{codes.InvalidArgument}, createInvalid},
+			{"get", 25, ok, get},
+			{"no token", 5, []codes.Code{codes.Unauthenticated}, noToken},
+			{"bad token", 10, []codes.Code{codes.Unauthenticated}, badToken},
+			{"over the limit", 25, []codes.Code{codes.OK, codes.ResourceExhausted}, overLimit},
+			{"delete", 5, []codes.Code{codes.PermissionDenied}, deleteSomebody},
+			{"guess password", 4, []codes.Code{codes.Unauthenticated, codes.ResourceExhausted}, guess},
+			{"create invalid", 15, []codes.Code{codes.InvalidArgument}, createInvalid},
 			{"import invalid", 5, []codes.Code{codes.InvalidArgument}, importInvalid},
 			{"watch wrongly", 5, []codes.Code{codes.InvalidArgument}, watchWrongly},
-			{"unknown method", 15, []codes.Code{codes.Unimplemented}, unknownMethod},
+			{"unknown method", 10, []codes.Code{codes.Unimplemented}, unknownMethod},
 			{"not a message", 10, []codes.Code{codes.Internal}, notAMessage},
 			{"too large", 1, []codes.Code{codes.ResourceExhausted}, tooLarge},
 			{"hang up", 4, []codes.Code{codes.Canceled}, hangUp},
@@ -118,7 +124,7 @@ func (s Scenario) call(t *target, seed uint64, timeout time.Duration) func(conte
 		defer cancel()
 		dice := rand.New(rand.NewPCG(seed, uint64(i)))
 		op := s.pick(dice)
-		err := op.do(ctx, t, dice)
+		err := op.do(t.as(ctx, dice), t, dice)
 		return Outcome{Operation: op.name, Err: err, Wanted: slices.Contains(op.wants, errors.Code(err))}
 	}
 }

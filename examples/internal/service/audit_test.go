@@ -90,7 +90,7 @@ func events(t *testing.T, client usersv1.UserServiceClient, id string) ([]string
 
 // One trace from the caller through both services into both databases, with one request id.
 func TestAudit(t *testing.T) {
-	client, r := audited(t, service.Config{})
+	client, r := audited(t, service.Config{Open: true})
 	ctx := propagation.ContextWithRequestID(timeout(t), "req-1")
 	reply, err := client.CreateUser(ctx, &usersv1.CreateUserRequest{User: newUser("Ada")})
 	if err != nil {
@@ -122,7 +122,7 @@ func TestAudit(t *testing.T) {
 // Rule 17: what fails behind the users service is no fault of its caller, who learns nothing of it; and what could not be
 // recorded was not done.
 func TestAuditFails(t *testing.T) {
-	client, _ := audited(t, service.Config{AuditTimeout: 50 * time.Millisecond})
+	client, _ := audited(t, service.Config{Open: true, AuditTimeout: 50 * time.Millisecond})
 	for _, tt := range []struct {
 		fault string
 		want  codes.Code
@@ -153,7 +153,7 @@ func TestAuditFails(t *testing.T) {
 
 // Nobody listens at the address of the audit service: the users service starts, reads, and changes nothing.
 func TestAuditIsAway(t *testing.T) {
-	client, _, _ := serve(t, service.Config{Audit: "localhost:1"})
+	client, _, _ := serve(t, service.Config{Open: true, Audit: "localhost:1"})
 	if _, err := client.CreateUser(timeout(t), &usersv1.CreateUserRequest{User: newUser("Ada")}); errors.Code(err) != codes.Unavailable {
 		t.Errorf("error = %v, want %v", err, codes.Unavailable)
 	}

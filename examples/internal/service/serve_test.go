@@ -53,7 +53,7 @@ func serve(t *testing.T, cfg service.Config, opts ...telemetry.Option) (usersv1.
 }
 
 func TestServeStops(t *testing.T) {
-	client, address, stop := serve(t, service.Config{})
+	client, address, stop := serve(t, service.Config{Open: true})
 	stream := watch(t, timeout(t), client, "", 0)
 	start := time.Now()
 	if err := stop(); err != nil {
@@ -84,7 +84,7 @@ func TestServeDrains(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			begun := make(serverSpans, 10)
-			client, _, stop := serve(t, service.Config{Faults: true, Drain: test.drain}, telemetry.WithSpanProcessor(begun))
+			client, _, stop := serve(t, service.Config{Open: true, Faults: true, Drain: test.drain}, telemetry.WithSpanProcessor(begun))
 			ended := make(chan error, 1)
 			go func() {
 				_, err := client.CreateUser(metadata.AppendToOutgoingContext(timeout(t), fault.Key, test.delay), &usersv1.CreateUserRequest{User: newUser("Ada")})

@@ -12,6 +12,7 @@ import (
 	usersv1 "github.com/rpcscope/rpcscope/examples/gen/users/v1"
 	"github.com/rpcscope/rpcscope/examples/internal/audit"
 	"github.com/rpcscope/rpcscope/examples/internal/fault"
+	"github.com/rpcscope/rpcscope/examples/internal/sessions"
 	"github.com/rpcscope/rpcscope/examples/internal/store"
 	"github.com/rpcscope/rpcscope/examples/internal/users"
 )
@@ -24,23 +25,25 @@ const (
 
 // Needs are what a Service works with.
 type Needs struct {
-	Users  *store.Store
-	Audit  *audit.Client  // nil: nobody is told who did what
-	Faults fault.Injector // nil: none
+	Users    *store.Store
+	Sessions *sessions.Sessions // nil: nobody signs up or in, and everybody may do everything
+	Audit    *audit.Client      // nil: nobody is told who did what
+	Faults   fault.Injector     // nil: none
 }
 
 // Service implements users.v1.UserService.
 type Service struct {
 	usersv1.UnimplementedUserServiceServer
-	store  *store.Store
-	audit  *audit.Client
-	faults fault.Injector
-	hub    *hub
+	store    *store.Store
+	sessions *sessions.Sessions
+	audit    *audit.Client
+	faults   fault.Injector
+	hub      *hub
 }
 
 // New returns a service that works with n.
 func New(n Needs) *Service {
-	return &Service{store: n.Users, audit: n.Audit, faults: n.Faults, hub: newHub(maxQueue)}
+	return &Service{store: n.Users, sessions: n.Sessions, audit: n.Audit, faults: n.Faults, hub: newHub(maxQueue)}
 }
 
 // Stop ends the streams of all watchers, which would otherwise never end, and refuses new ones.
@@ -52,9 +55,6 @@ func (s *Service) CreateUser(ctx context.Context, req *usersv1.CreateUserRequest
 		return nil, err
 	}
 	wanted := newUser(req.GetUser())
-	if err := wanted.Validate(); err != nil {
-		return nil, err
-	}
 	wanted.ID = users.NewID()
 	// What cannot be recorded is not done. The error is the audit service's, and our caller is told no more of it than that
 	// something we need is away: see errors.Translate.

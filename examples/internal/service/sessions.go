@@ -6,17 +6,15 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	usersv1 "github.com/rpcscope/rpcscope/examples/gen/users/v1"
-	"github.com/rpcscope/rpcscope/examples/internal/sessions"
 	"github.com/rpcscope/rpcscope/examples/internal/store"
 	"github.com/rpcscope/rpcscope/examples/internal/users"
 	"github.com/rpcscope/rpcscope/propagation"
 )
 
-// SessionService implements users.v1.SessionService.
+// SessionService implements users.v1.SessionService. Guard has let in whom its methods speak of.
 type SessionService struct {
 	usersv1.UnimplementedSessionServiceServer
-	users    *Service
-	sessions *sessions.Sessions
+	users *Service
 }
 
 // SignUp implements usersv1.SessionServiceServer.
@@ -29,12 +27,12 @@ func (s *SessionService) SignUp(ctx context.Context, req *usersv1.SignUpRequest)
 	if err := s.users.audit.Record(ctx, "user.sign_up", wanted.ID); err != nil {
 		return nil, err
 	}
-	created, err := s.sessions.SignUp(ctx, wanted, req.GetPassword())
+	created, err := s.users.sessions.SignUp(ctx, wanted, req.GetPassword())
 	if err != nil {
 		return nil, err
 	}
 	s.users.hub.publish(message(created))
-	session, err := opened(s.sessions.Open(ctx, created))
+	session, err := opened(s.users.sessions.Open(ctx, created))
 	return &usersv1.SignUpResponse{Session: session}, err
 }
 
@@ -43,7 +41,7 @@ func (s *SessionService) LogIn(ctx context.Context, req *usersv1.LogInRequest) (
 	if err := s.users.faults.Inject(ctx); err != nil {
 		return nil, err
 	}
-	session, err := opened(s.sessions.LogIn(ctx, req.GetEmail(), req.GetPassword()))
+	session, err := opened(s.users.sessions.LogIn(ctx, req.GetEmail(), req.GetPassword()))
 	return &usersv1.LogInResponse{Session: session}, err
 }
 
@@ -72,5 +70,5 @@ func (s *SessionService) LogOut(ctx context.Context, _ *usersv1.LogOutRequest) (
 		return nil, err
 	}
 	id, _ := propagation.IdentityFromContext(ctx)
-	return &usersv1.LogOutResponse{}, s.sessions.Close(ctx, id.SessionID)
+	return &usersv1.LogOutResponse{}, s.users.sessions.Close(ctx, id.SessionID)
 }

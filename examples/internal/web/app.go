@@ -30,12 +30,13 @@ type Config struct {
 
 // App is the handler of the web app.
 type App struct {
-	cfg     Config
-	users   usersv1.UserServiceClient
-	health  healthpb.HealthClient
-	stopped context.Context
-	stop    context.CancelFunc
-	handler http.Handler
+	cfg      Config
+	users    usersv1.UserServiceClient
+	sessions usersv1.SessionServiceClient
+	health   healthpb.HealthClient
+	stopped  context.Context
+	stop     context.CancelFunc
+	handler  http.Handler
 }
 
 // New returns an App that calls the users service on conn.
@@ -43,7 +44,9 @@ func New(conn grpc.ClientConnInterface, cfg Config) *App {
 	if cfg.Timeout == 0 {
 		cfg.Timeout = 10 * time.Second
 	}
-	a := &App{cfg: cfg, users: usersv1.NewUserServiceClient(conn), health: healthpb.NewHealthClient(conn)}
+	a := &App{
+		cfg: cfg, users: usersv1.NewUserServiceClient(conn), sessions: usersv1.NewSessionServiceClient(conn), health: healthpb.NewHealthClient(conn),
+	}
 	a.stopped, a.stop = context.WithCancel(context.Background())
 
 	mux := http.NewServeMux()
@@ -52,6 +55,12 @@ func New(conn grpc.ClientConnInterface, cfg Config) *App {
 	mux.HandleFunc("GET /users/", exactly(a.list))
 	mux.HandleFunc("POST /users/", exactly(a.create))
 	mux.HandleFunc("GET /users/events", a.follow)
+	mux.HandleFunc("DELETE /users/{id}", a.delete)
+	mux.HandleFunc("GET /users/{id}/history", a.history)
+	mux.HandleFunc("POST /users/me", a.signUp)
+	mux.HandleFunc("GET /session", a.session)
+	mux.HandleFunc("POST /session", a.logIn)
+	mux.HandleFunc("DELETE /session", a.logOut)
 	mux.HandleFunc("GET /healthz", func(http.ResponseWriter, *http.Request) {})
 	mux.HandleFunc("GET /readyz", a.ready)
 
@@ -178,6 +187,9 @@ func (a *App) outgoing(r *http.Request) context.Context {
 	ctx := r.Context()
 	if wanted := r.Header.Get(fault.Key); a.cfg.Faults && wanted != "" {
 		ctx = metadata.AppendToOutgoingContext(ctx, fault.Key, wanted)
+	}
+	if token := tokenOf(r); token != "" {
+		ctx = metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+token)
 	}
 	return ctx
 }

@@ -21,11 +21,12 @@ type user struct {
 	ID      string    `json:"id"`
 	Name    string    `json:"name"`
 	Email   string    `json:"email"`
+	Admin   bool      `json:"admin,omitempty"`
 	Created time.Time `json:"created"`
 }
 
 func userOf(u *usersv1.User) user {
-	return user{ID: u.GetId(), Name: u.GetName(), Email: u.GetEmail(), Created: u.GetCreateTime().AsTime()}
+	return user{ID: u.GetId(), Name: u.GetName(), Email: u.GetEmail(), Admin: u.GetRole() == usersv1.Role_ROLE_ADMIN, Created: u.GetCreateTime().AsTime()}
 }
 
 // failure is an error as the web sees it: what the users service said to strangers, and where to look for the rest.
@@ -73,7 +74,11 @@ func fail(w http.ResponseWriter, r *http.Request, err error) {
 	if after, ok := errors.RetryAfter(err); ok {
 		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(after.Seconds()))))
 	}
-	reply(w, errors.HTTPStatus(errors.Code(err)), failedWith(r, err))
+	status := errors.HTTPStatus(errors.Code(err))
+	if status == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", "Bearer")
+	}
+	reply(w, status, failedWith(r, err))
 }
 
 func reply(w http.ResponseWriter, status int, body any) {

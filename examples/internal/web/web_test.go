@@ -51,7 +51,7 @@ func start(t *testing.T, api, app observe.By, cfg web.Config) *system {
 	s := &system{t: t, client: &http.Client{Transport: &http.Transport{}, Timeout: 20 * time.Second}}
 	users, pages := listen(t), listen(t)
 	s.stopAPI = serve(t, func(ctx context.Context) error {
-		return service.Serve(ctx, users, service.Config{Faults: true, Observe: api})
+		return service.Serve(ctx, users, service.Config{Open: true, Faults: true, Observe: api})
 	})
 	cfg.Observe = app
 	s.stopWeb = serve(t, func(ctx context.Context) error { return web.Serve(ctx, pages, users.Addr().String(), cfg) })
