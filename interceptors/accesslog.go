@@ -66,8 +66,8 @@ func (r *rpc) log(h slog.Handler, code codes.Code, elapsed time.Duration, err er
 		traceID, spanID := hexIDs(sc)
 		attrs = append(attrs, slog.String(logTraceID, traceID), slog.String(logSpanID, spanID))
 	}
-	if r.conn != nil && r.conn.peer != "" {
-		attrs = append(attrs, slog.String(logPeer, r.conn.peer))
+	if r.peer != nil && r.peer.peer != "" {
+		attrs = append(attrs, slog.String(logPeer, r.peer.peer))
 	}
 	if r.call.m.kind != Unary {
 		attrs = append(attrs, slog.Int64(logSent, r.call.Sent()), slog.Int64(logReceived, r.call.Received()))

@@ -9,7 +9,6 @@ import (
 	otelcodes "go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/status"
@@ -48,7 +47,6 @@ func (e *engine) watchesAttempts() bool {
 
 // tries is what a client's call knows of its attempts.
 type tries struct {
-	cc        *grpc.ClientConn
 	made      atomic.Int64               // but for transparent retries
 	last      atomic.Pointer[trace.Span] // otelgrpc's, of the last attempt
 	unsettled atomic.Pointer[attempt]    // has ended; how is not known yet
@@ -132,6 +130,12 @@ func (a *attempt) begin(ctx context.Context, transparent bool) {
 		}
 		a.r.tries.made.Add(1)
 	}
+	if t, ok := ctx.Value(turnKey{}).(*turn); ok && !transparent {
+		previous, a.kind = int64(t.n-1), t.kind
+		if a.span != nil {
+			a.span.SetAttributes(t.attrs...)
+		}
+	}
 	if a.span != nil {
 		a.span.SetAttributes(previousAttemptsKey.Int64(previous), transparentRetryKey.Bool(transparent))
 	}
@@ -166,24 +170,30 @@ func (a *attempt) end(ctx context.Context, event *stats.End) {
 
 // settle records the attempt with what it ended with.
 func (a *attempt) settle(err error) {
-	r := a.r
-	if !r.engine().attempts {
+	if !a.r.engine().attempts {
 		return
 	}
+	ctx := a.r.traced()
+	if a.span != nil {
+		ctx = a
+	}
+	a.r.endAttempt(ctx, a.span, a.kind, err, a.over)
+}
+
+// endAttempt counts an attempt and ends its span, which may be nil.
+func (r *rpc) endAttempt(ctx context.Context, span trace.Span, kind string, err error, over time.Time) {
 	code := errors.Code(err)
 	ended := r.call.m.outcome(code)
-	attrs := append(r.call.m.attrs[:len(r.call.m.attrs):len(r.call.m.attrs)], ended.span[0], attemptKey.String(a.kind))
-	set := metric.WithAttributeSet(attribute.NewSet(attrs...))
-	if a.span == nil {
-		r.engine().attempted.Add(r.traced(), 1, set)
+	attrs := append(r.call.m.attrs[:len(r.call.m.attrs):len(r.call.m.attrs)], ended.span[0], attemptKey.String(kind))
+	r.engine().attempted.Add(ctx, 1, metric.WithAttributeSet(attribute.NewSet(attrs...)))
+	if span == nil {
 		return
 	}
-	r.engine().attempted.Add(a, 1, set)
 	if code != codes.OK {
-		a.span.SetStatus(otelcodes.Error, errors.Message(err))
+		span.SetStatus(otelcodes.Error, errors.Message(err))
 	}
-	a.span.SetAttributes(ended.span...)
-	a.span.End(trace.WithTimestamp(a.over))
+	span.SetAttributes(ended.span...)
+	span.End(trace.WithTimestamp(over))
 }
 
 // settle records the attempt that the call, which err ended, ended with.
@@ -202,7 +212,7 @@ func (r *rpc) retriedFor(transparent bool) codes.Code {
 	if transparent {
 		return codes.Unavailable // refused, or the connection went away
 	}
-	policy := r.tries.cc.GetMethodConfig(r.call.FullMethod).RetryPolicy
+	policy := r.conn().GetMethodConfig(r.call.FullMethod).RetryPolicy
 	if policy == nil || len(policy.RetryableStatusCodes) != 1 {
 		return codes.Unknown
 	}

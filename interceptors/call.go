@@ -81,6 +81,8 @@ type Call struct {
 	FullMethod string
 	Kind       Kind
 	Side       Side
+	repeated   bool  // the transport was called already
+	hedged     bool  // there are forks
 	depth      int32 // how many interceptors are on the stack
 
 	// Request is the request of a unary call; an interceptor may replace it
@@ -114,6 +116,7 @@ type added struct {
 	receive []scoped[func(any) error]
 
 	attributes []attribute.KeyValue
+	fork       *fork    // of a Call: what it is to another; of one that is hedged: the one that counts
 	deadline   deadline // zero unless Timeout or MaxTimeout has seen the call
 }
 

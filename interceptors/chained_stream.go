@@ -67,7 +67,7 @@ func newChainedStream(r *rpc, chain []Interceptor, desc *grpc.StreamDesc, open o
 		opened: make(chan struct{}, 1),
 		done:   make(chan struct{}),
 	}
-	ctx, cancel := context.WithCancel(r)
+	ctx, cancel := context.WithCancel(context.WithValue(r, chainedKey{}, s))
 	s.cancel = cancel
 	go s.run(ctx, chain)
 	select {
@@ -79,6 +79,9 @@ func newChainedStream(r *rpc, chain []Interceptor, desc *grpc.StreamDesc, open o
 	}
 	return s, nil
 }
+
+// chainedKey finds the stream in the context of its chain.
+type chainedKey struct{}
 
 // run is the chain's goroutine.
 func (s *chainedStream) run(ctx context.Context, chain []Interceptor) {
@@ -154,6 +157,10 @@ func (s *chainedStream) next(ctx context.Context) error {
 
 func (s *chainedStream) openAttempt(ctx context.Context) (*streamAttempt, error) {
 	call := &s.r.call
+	if call.repeated {
+		freshen(nil, s.opts)
+	}
+	call.repeated = true
 	a := &streamAttempt{send: call.sendHooks(), receive: call.receiveHooks(), over: make(chan struct{})}
 	onFinish := grpc.OnFinish(func(err error) {
 		a.finished.Store(true)

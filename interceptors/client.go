@@ -50,9 +50,9 @@ type client struct{ *engine }
 
 // start begins a call: the request id that it will have, its span, its method.
 func (c *client) start(ctx context.Context, cc *grpc.ClientConn, fullMethod string, kind Kind) *rpc {
-	r := new(rpc)
+	r := &rpc{own: cc}
 	if c.watchesAttempts() {
-		r.tries = &tries{cc: cc}
+		r.tries = new(tries)
 	}
 	r.call.FullMethod, r.call.Kind, r.call.Side = fullMethod, kind, ClientSide
 	r.call.start = time.Now()
@@ -173,6 +173,14 @@ func (c *client) unaryChain(r *rpc, req, reply any, cc *grpc.ClientConn, invoker
 	call := &r.call
 	call.Request = req
 	err := walk(r, c.chain, call, func(ctx context.Context) error {
+		r, call, reply, opts := r, call, reply, opts
+		if f := call.forkIn(ctx); f != nil {
+			r, call = &f.rpc, &f.call
+			reply, opts = f.targets(reply, opts)
+		} else if call.repeated {
+			freshen(reply, opts)
+		}
+		call.repeated = true
 		if err := run(call.sendHooks(), call.Request); err != nil {
 			return err
 		}
@@ -185,7 +193,11 @@ func (c *client) unaryChain(r *rpc, req, reply any, cc *grpc.ClientConn, invoker
 	if err == nil {
 		err = fill(reply, call)
 	}
-	return r.fromRPC(err)
+	err = r.fromRPC(err)
+	if call.hedged {
+		call.added.fork.tell(opts, err)
+	}
+	return err
 }
 
 // callOptions are the caller's, those of the interceptors, and those with which

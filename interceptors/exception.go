@@ -47,7 +47,7 @@ func (r *rpc) exception(span trace.Span, err error) {
 // logsException tells whether the access log's record of the call has the
 // exception: a panic's always has.
 func (r *rpc) logsException(code codes.Code) bool {
-	return r.panicked || r.engine().exceptions.log && r.engine().side == ServerSide && r.failure != nil && serverFault(code)
+	return r.panicked || r.engine().exceptions.log && r.engine().side == ServerSide && r.failure() != nil && serverFault(code)
 }
 
 // exceptionAttributes are what happened in full, and where the error was made.

@@ -35,13 +35,16 @@ type instruments struct {
 	failures metric.Int64Counter
 	panics   metric.Int64Counter
 
-	rejected metric.Int64Counter // servers only
+	rejected metric.Int64Counter
 
 	limiterFailures  metric.Int64Counter // servers only
 	concurrencyLimit metric.Int64Gauge   // servers only
 
-	attempted metric.Int64Counter // with WithAttempts
-	messages  *messageInstruments // nil without WithMessageMetrics
+	attempted      metric.Int64Counter // clients only, with WithAttempts, Retry or Hedge
+	retriesStopped metric.Int64Counter // clients only
+	breakerMoves   metric.Int64Counter // clients only
+
+	messages *messageInstruments // nil without WithMessageMetrics
 }
 
 func newInstruments(meter metric.Meter, side Side, c *config) (instruments, error) {
@@ -68,15 +71,17 @@ func newInstruments(meter metric.Meter, side Side, c *config) (instruments, erro
 	}
 	i.failures = counter("errors", "{error}", "Calls that ended with another code than OK.")
 	i.panics = counter("panics", "{panic}", "Panics of handlers and interceptors.")
+	i.rejected = counter("rejected", "{call}", "Calls that an interceptor refused: by reason.")
 	if side == ServerSide {
-		i.rejected = counter("rejected", "{call}", "Calls that an interceptor refused: by reason.")
 		i.limiterFailures = counter("limiter.failures", "{failure}", "Calls, or messages, whose rate limiter failed: by what became of them.")
 		i.concurrencyLimit, err = meter.Int64Gauge(prefix+"concurrency.limit",
 			metric.WithDescription("Calls that may run at the same time, as ConcurrencyLimit and AdaptiveLimit have it."), metric.WithUnit("{call}"))
 		errs = append(errs, err)
 	}
-	if c.attempts {
-		i.attempted = counter("attempts", "{attempt}", "Attempts that gRPC made of calls.")
+	if side == ClientSide {
+		i.attempted = counter("attempts", "{attempt}", "Attempts that were made of calls: the first ones, and those after a failure.")
+		i.retriesStopped = counter("retries.stopped", "{call}", "Calls whose failure would have been retried, and was not: by reason.")
+		i.breakerMoves = counter("breaker.transitions", "{transition}", "Changes of the state of circuit breakers.")
 	}
 	if c.messageMetrics {
 		i.messages, err = newMessageInstruments(meter, side)

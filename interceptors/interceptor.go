@@ -76,6 +76,7 @@ func walk(ctx context.Context, chain []Interceptor, call *Call, last Next) error
 	call.depth++
 	depth := call.depth
 	return chain[0](ctx, call, func(ctx context.Context) error {
+		call := call.attempted(ctx)
 		call.enter(ctx, depth)
 		err := walk(ctx, chain[1:], call, last)
 		call.depth = depth

@@ -40,8 +40,9 @@ type passage struct{ in, out atomic.Int64 }
 // feature is something of the suite that can be switched on.
 type feature struct {
 	otelgrpc bool
-	attempts bool // there is a span for each
-	filtered bool // nothing is observed
+	attempts bool                // there is a span for each
+	turns    []interceptors.Kind // those of which an interceptor makes the attempts, and has the spans
+	filtered bool                // nothing is observed
 	options  func(*cell, interceptors.Side) []interceptors.Option
 	client   interceptors.ClientOption
 }
@@ -105,6 +106,8 @@ var installs = []install{
 	serversHave("chain", feature{options: chainOf}),
 	clientsHave("chain", feature{options: chainOf}),
 	serversHave("authentication", feature{options: authenticated}),
+	clientsHave("retries", feature{turns: kinds, options: options(interceptors.Retry(interceptors.RetryPolicy{MaxAttempts: 1, PerAttemptTimeout: time.Hour}))}),
+	clientsHave("hedges", feature{turns: kinds[:1], options: options(interceptors.Hedge(interceptors.HedgePolicy{MaxAttempts: 1}))}),
 	serversHave("timeouts, validation, payloads", feature{options: options(looking...)}),
 	clientsHave("timeouts, validation, payloads", feature{options: options(looking...)}),
 	{"everything", [2]feature{{options: everything}, {attempts: true, client: interceptors.WithAttempts(), options: everything}}},
@@ -272,6 +275,9 @@ func (c *cell) client(in install, e ending) {
 	attempts := 0
 	if f.attempts && attempted {
 		attempts = 1
+	}
+	if slices.Contains(f.turns, c.kind) {
+		attempts, code = 1, e.client // whatever comes of it
 	}
 	var got int
 	for _, s := range c.h.spans.Ended() {

@@ -18,8 +18,9 @@ import (
 func (r *rpc) recovered(value any) error {
 	if value == nil {
 		r.exited = true
-		r.failure = errors.Internal(errors.New("interceptors: the handler left with runtime.Goexit"))
-		return r.failure
+		exited := errors.Internal(errors.New("interceptors: the handler left with runtime.Goexit"))
+		r.own = exited
+		return exited
 	}
 	r.panicked = true
 	return errors.Internal(&panicError{value})
@@ -28,7 +29,7 @@ func (r *rpc) recovered(value any) error {
 // convert makes the status of what a call failed with.
 func (r *rpc) convert(ctx context.Context, err error) *status.Status {
 	failure, st, panicked := r.engine().convert(ctx, err)
-	r.failure, r.panicked = failure, r.panicked || panicked
+	r.own, r.panicked = failure, r.panicked || panicked
 	return st
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"go.opentelemetry.io/otel/metric/noop"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 
 	"github.com/rpcscope/rpcscope/errors"
@@ -34,6 +36,8 @@ type engine struct {
 	others  [len(kindNames)]*method // for methods that a stranger made up
 	message string                  // of the access log's records
 	reasons reasons
+
+	breakers sync.Map // of *breakers: those that calls have asked
 }
 
 func newEngine(c config, side Side) *engine {
@@ -65,7 +69,7 @@ type rpc struct {
 	context.Context
 
 	call     Call
-	failure  error // what the handler or the chain failed with, with its private cause
+	own      any // of a server: see failure; of a client: see conn
 	ended    atomic.Bool
 	answered atomic.Bool // a response message went by
 	observed bool
@@ -75,11 +79,24 @@ type rpc struct {
 	spanned  bool   // the context has a span of the call's own
 	previous uint16 // attempts, as a server is told
 
-	conn  *connection // nil on clients
+	peer  *connection // nil on clients
 	tries *tries      // nil unless a client's attempts are watched
 }
 
 func (r *rpc) engine() *engine { return r.call.m.e }
+
+// failure is what a server's handler or chain failed with, with its private
+// cause.
+func (r *rpc) failure() error {
+	err, _ := r.own.(error)
+	return err
+}
+
+// conn is the connection that a client makes the call with.
+func (r *rpc) conn() *grpc.ClientConn {
+	cc, _ := r.own.(*grpc.ClientConn)
+	return cc
+}
 
 // rpcKey finds the innermost rpc of a side in a context.
 type rpcKey Side

@@ -85,7 +85,7 @@ func (s serverStats) TagRPC(ctx context.Context, info *stats.RPCTagInfo) context
 	growStack(s.engine == nil)
 	r := &rpc{Context: ctx}
 	r.call.FullMethod, r.call.m = info.FullMethodName, s.others[Unary]
-	r.conn, _ = ctx.Value(connectionKey{}).(*connection) // an http.Server tells of none
+	r.peer, _ = ctx.Value(connectionKey{}).(*connection) // an http.Server tells of none
 	return r
 }
 
@@ -96,8 +96,8 @@ func (s serverStats) HandleRPC(ctx context.Context, event stats.RPCStats) {
 	}
 	switch event := event.(type) {
 	case *stats.InHeader:
-		if r.conn == nil {
-			r.conn = newConnection(event.LocalAddr, event.RemoteAddr)
+		if r.peer == nil {
+			r.peer = newConnection(event.LocalAddr, event.RemoteAddr)
 		}
 		s.receive(r, incoming(event.Header))
 	case *stats.Begin:
@@ -153,8 +153,8 @@ func (s *server) begin(events context.Context, r *rpc, known bool) {
 // method returns what all calls of r's method have in common, nil where there is
 // no room for another one. doubtful says that a peer may have made it up.
 func (s *server) method(r *rpc, doubtful bool) *method {
-	return s.methods.get(methodKey{r.call.FullMethod, r.call.Kind, r.conn.local}, doubtful, func() *method {
-		return newMethod(s.engine, strings.TrimPrefix(r.call.FullMethod, "/"), r.call.Kind, serverAddress(r.conn.local))
+	return s.methods.get(methodKey{r.call.FullMethod, r.call.Kind, r.peer.local}, doubtful, func() *method {
+		return newMethod(s.engine, strings.TrimPrefix(r.call.FullMethod, "/"), r.call.Kind, serverAddress(r.peer.local))
 	})
 }
 
@@ -169,14 +169,14 @@ func (s *server) refuseUnknown(ctx context.Context, r *rpc) {
 // finished ends the call with what went over the wire.
 func (s *server) finished(r *rpc, err error) {
 	if r.exited {
-		r.end(codes.Internal, "handler exited", r.failure)
+		r.end(codes.Internal, "handler exited", r.failure())
 		return
 	}
 	st := status.Convert(err)
-	if r.failure == nil && err != nil {
-		r.failure = err // refused before the interceptors
+	if r.failure() == nil && err != nil {
+		r.own = err // refused before the interceptors
 	}
-	r.end(st.Code(), st.Message(), r.failure)
+	r.end(st.Code(), st.Message(), r.failure())
 }
 
 func (s *server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
