@@ -26,7 +26,9 @@ import (
 )
 
 // testService answers 3 messages on a stream, and refuses unary calls.
-type testService struct{ testpb.UnimplementedTestServiceServer }
+type testService struct {
+	testpb.UnimplementedTestServiceServer
+}
 
 func (testService) UnaryCall(context.Context, *testpb.SimpleRequest) (*testpb.SimpleResponse, error) {
 	return nil, status.Error(codes.PermissionDenied, "not you")

@@ -326,6 +326,22 @@ func (e *environment) prometheusAddr(o *options, exporter bool) string {
 	return addr
 }
 
+// optionSettings records what only options can say.
+func (e *environment) optionSettings(o *options) {
+	def := newOptions(nil)
+	set := func(name string, value, def any, option string) {
+		source := sourceDefault
+		if value != def {
+			source = option
+		}
+		e.set(name, fmt.Sprint(value), source)
+	}
+	set("metrics.runtime", o.runtimeMetrics, def.runtimeMetrics, "WithRuntimeMetrics")
+	set("logs.min_level", o.minLogLevel, def.minLogLevel, "WithMinLogLevel")
+	set("shutdown_timeout", o.shutdownTimeout, def.shutdownTimeout, "WithShutdownTimeout")
+	set("globals", !o.withoutGlobals, !def.withoutGlobals, "WithoutGlobals")
+}
+
 // executable names the program, for service.name.
 func executable() string {
 	exe, err := os.Executable()

@@ -1,8 +1,11 @@
 package telemetry
 
 import (
+	stdcmp "cmp"
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"math"
 	"net"
 	"strings"
@@ -214,6 +217,61 @@ func TestPrecedence(t *testing.T) { // rule 31
 				t.Errorf("-want +got:\n%s", diff)
 			}
 		})
+	}
+}
+
+// What only options say is in Config too.
+func TestOptionSettings(t *testing.T) { // rule 31
+	names := []string{"metrics.runtime", "logs.min_level", "shutdown_timeout", "globals"}
+	get := func(opts ...Option) (out []Setting) {
+		tel, err := Setup(t.Context(), append([]Option{quiet(nil).Option(), WithServiceName("s")}, opts...)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tel.Close()
+		for _, n := range names {
+			s, _ := tel.Config().Get(n)
+			out = append(out, s)
+		}
+		return out
+	}
+	defaults := []Setting{{"metrics.runtime", "true", "default"}, {"logs.min_level", "INFO", "default"}, {"shutdown_timeout", "5s", "default"}, {"globals", "true", "default"}}
+	if diff := cmp.Diff(defaults, get()); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	options := []Setting{{"metrics.runtime", "false", "WithRuntimeMetrics"}, {"logs.min_level", "WARN", "WithMinLogLevel"}, {"shutdown_timeout", "1s", "WithShutdownTimeout"}, {"globals", "false", "WithoutGlobals"}}
+	if diff := cmp.Diff(options, get(WithRuntimeMetrics(false), WithMinLogLevel(slog.LevelWarn), WithShutdownTimeout(time.Second), WithoutGlobals())); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+// Options are checked as the environment is, and named.
+func TestWrongOptions(t *testing.T) { // rule 32
+	tests := []struct {
+		opt  Option
+		want string // a warning, or, with "not exporting" or "alone", an error
+	}{
+		{WithProtocol("thrift"), `WithProtocol="thrift": want grpc or http/protobuf; using grpc`},
+		{WithHeaders(map[string]string{"x-key": "S3CRET\n"}), `WithHeaders="x-key": want a name of letters, digits, - _ and ., and a value of printable ASCII; using the other headers`},
+		{WithHeaders(map[string]string{"Bearer S3CRET": ""}), `WithHeaders: want a name of letters, digits, - _ and ., and a value of printable ASCII; using the other headers`},
+		{WithEndpoint("collector:4317"), `WithEndpoint="collector:4317": want a scheme: http://collector:4317 for plaintext or https://collector:4317 for TLS; not exporting traces`},
+		{WithEndpoint("https://collector?key=S3CRET"), `WithEndpoint="[redacted]": want no user, password or query in the URL; credentials go into OTEL_EXPORTER_OTLP_HEADERS; not exporting traces`},
+		{WithPrometheus("127.0.0.1:http-or-so"), `WithPrometheus="127.0.0.1:http-or-so": cannot listen: lookup tcp/http-or-so: unknown port; want a free host:port; using Telemetry.MetricsHandler alone`},
+		{WithEndpoint("  "), ``},
+		{WithProtocol(""), ``},
+		{WithMetricInterval(-1), ``},
+		{WithShutdownTimeout(0), ``},
+	}
+	for _, tt := range tests {
+		tel, err := configure(t, Env{"OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none"}, tt.opt)
+		got := fmt.Sprint(errors.Join(tel.Warnings()...))
+		fails := strings.Contains(tt.want, "not exporting") || strings.Contains(tt.want, "alone")
+		if fails {
+			got = fmt.Sprint(err)
+		}
+		if want := stdcmp.Or(tt.want, "<nil>"); got != want || (err != nil) != fails {
+			t.Errorf("got %s (error %v), want %s", got, err, want)
+		}
 	}
 }
 

@@ -163,6 +163,7 @@ func build(ctx context.Context, o *options) (*core, error) {
 		}
 	}
 	c.logger = slog.New(c.slogHandler(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: o.minLogLevel})))
+	env.optionSettings(o)
 	c.config = Config{Settings: env.settings}
 	c.warnings = env.warnings
 	for _, w := range c.warnings {

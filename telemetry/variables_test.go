@@ -161,7 +161,7 @@ func variables(files tlsFiles) []variable {
 			opt: WithExponentialHistograms(), optShown: "base2_exponential_bucket_histogram"},
 		variable{name: "OTEL_EXPORTER_PROMETHEUS_HOST", meaning: "host to serve `/metrics` on", def: "localhost", bad: "error of Setup; nothing is served there",
 			option: "WithPrometheus", setting: "metrics.prometheus", env: Env{"OTEL_METRICS_EXPORTER": "prometheus", "OTEL_EXPORTER_PROMETHEUS_PORT": "0"}, source: "OTEL_EXPORTER_PROMETHEUS_HOST, OTEL_EXPORTER_PROMETHEUS_PORT",
-			good: "127.0.0.1", shown: "127.0.0.1:0", wrong: "not a host", reported: `="not a host:0": cannot listen: lookup not a host: `, opt: WithPrometheus("[::1]:0"), optShown: "[::1]:0"},
+			good: "127.0.0.1", shown: "127.0.0.1:0", wrong: "not a host", reported: `="not a host:0": cannot listen: lookup not a host: `, opt: WithPrometheus("127.0.0.1:0"), optShown: "127.0.0.1:0"},
 		variable{name: "OTEL_EXPORTER_PROMETHEUS_PORT", meaning: "port to serve `/metrics` on; 0 for any", def: "9464", bad: warned + "; occupied: error of Setup, nothing is served there",
 			option: "WithPrometheus", setting: "metrics.prometheus", env: Env{"OTEL_METRICS_EXPORTER": "prometheus"}, with: []Option{WithPrometheus("127.0.0.1:0")}, source: "WithPrometheus, OTEL_EXPORTER_PROMETHEUS_PORT", elsewhere: true,
 			good: files.port, shown: "127.0.0.1:" + files.port, wrong: "65536", reported: `="65536": want a port from 0 to 65535; using 0`},
