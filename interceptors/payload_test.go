@@ -258,13 +258,13 @@ func TestLogPayloadsOfFailedCall(t *testing.T) {
 }
 
 func TestPayloadOptionsOfNothing(t *testing.T) {
-	for want, make := range map[string]func(){
+	for want, f := range map[string]func(){
 		"interceptors: PayloadBytes(0): want more than zero": func() { interceptors.PayloadBytes(0) },
 		"interceptors: PayloadRatio(1.5): want 0 to 1":       func() { interceptors.PayloadRatio(1.5) },
 		"interceptors: PayloadRatio(-1): want 0 to 1":        func() { interceptors.PayloadRatio(-1) },
 		"interceptors: PayloadRatio(NaN): want 0 to 1":       func() { interceptors.PayloadRatio(math.NaN()) },
 	} {
-		if got := panicOf(make); got != want {
+		if got := panicOf(f); got != want {
 			t.Errorf("got %v, want a panic with %q", got, want)
 		}
 	}

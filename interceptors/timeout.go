@@ -84,8 +84,11 @@ func limited(ctx context.Context, call *Call, next Next, d time.Duration, source
 	ctx, cancel := context.WithDeadlineCause(ctx, at, ErrTimeout)
 	defer cancel()
 	err := next(ctx)
-	if err == nil || context.Cause(ctx) != error(ErrTimeout) || errors.Code(err) != codes.DeadlineExceeded {
+	if err == nil || errors.Code(err) != codes.DeadlineExceeded || !errors.Is(context.Cause(ctx), ErrTimeout) {
 		return err
+	}
+	if !call.add().deadline.at.Equal(at) {
+		return err // the one further inside, which was sooner, has said so
 	}
 	call.reject(ctx, "timeout")
 	if domain, reason := errors.Reason(err); domain == "" && reason == "" {

@@ -238,7 +238,7 @@ func TestRule8Timeout(t *testing.T) {
 						t.Errorf("%d handlers are left behind", n)
 					}
 					want := map[string]any{
-						"rpcscope.deadline.budget_ms": int64(time.Minute.Milliseconds()), "rpcscope.deadline.source": source,
+						"rpcscope.deadline.budget_ms": time.Minute.Milliseconds(), "rpcscope.deadline.source": source,
 						"rpcscope.rejected.reason": "timeout", "error.reason": "TIMEOUT", "rpc.response.status_code": "DEADLINE_EXCEEDED",
 					}
 					h.idle()
@@ -310,13 +310,30 @@ func TestTimeoutLeavesOtherFailures(t *testing.T) {
 	}
 }
 
+// A handler that notices so late that the time of both is up was cut off once.
+func TestTimeoutsCountOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := start(t, stubOf(func(s stream) error {
+			<-time.After(time.Hour)
+			return s.Err()
+		}), on(interceptors.ServerSide, interceptors.MaxTimeout(2*time.Minute), interceptors.Timeout(time.Minute)))
+		if err := h.call(context.Background(), interceptors.Unary); !errors.Is(err, interceptors.ErrTimeout) {
+			t.Errorf("the caller got %v, want ErrTimeout", err)
+		}
+		h.counted("rpcscope.server.rejected", "rpcscope.rejected.reason", map[string]int64{"timeout": 1})
+		if got := attrs(h.span(trace.SpanKindServer).Attributes())["rpcscope.deadline.source"]; got != "default" {
+			t.Errorf("the deadline is %v, want default", got)
+		}
+	})
+}
+
 func TestTimeoutOfNothing(t *testing.T) {
-	for want, make := range map[string]func(){
+	for want, f := range map[string]func(){
 		"interceptors: Timeout(0s): no call could succeed; want more than zero":      func() { interceptors.Timeout(0) },
 		"interceptors: Timeout(-1s): no call could succeed; want more than zero":     func() { interceptors.Timeout(-time.Second) },
 		"interceptors: MaxTimeout(-1ns): no call could succeed; want more than zero": func() { interceptors.MaxTimeout(-1) },
 	} {
-		if got := panicOf(make); got != want {
+		if got := panicOf(f); got != want {
 			t.Errorf("got %v, want a panic with %q", got, want)
 		}
 	}

@@ -179,7 +179,7 @@ func appendViolations(fields []*errdetails.BadRequest_FieldViolation, path strin
 		if path != "" {
 			name = path + "." + name
 		}
-		if c, ok := err.(interface{ Cause() error }); ok && c.Cause() != nil { //nolint:errorlint // this very error's
+		if c, ok := err.(interface{ Cause() error }); ok && c.Cause() != nil {
 			if deeper := appendViolations(fields, name, inner, c.Cause()); len(deeper) > len(fields) {
 				return deeper
 			}

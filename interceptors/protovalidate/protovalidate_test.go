@@ -145,11 +145,9 @@ func TestOverAConnection(t *testing.T) {
 	newUser := func() proto.Message { return message("User", "") }
 	stream := func(_ any, ss grpc.ServerStream) error {
 		for {
-			switch err := ss.RecvMsg(newUser()); err {
-			case nil:
-			case io.EOF:
+			if err := ss.RecvMsg(newUser()); err == io.EOF {
 				return ss.SendMsg(message("User", `name: "Ada"`))
-			default:
+			} else if err != nil {
 				return err
 			}
 		}
