@@ -29,6 +29,7 @@ var defects = slices.Concat(
 	signalDefects,
 	serverDefects,
 	baggageDefects,
+	failureDefects,
 )
 
 // observe plays the scenario on s, in a bubble of its own.

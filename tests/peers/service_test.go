@@ -13,6 +13,7 @@ type service struct {
 	testpb.UnimplementedTestServiceServer
 	unary        func(context.Context) error
 	clientStream func(testpb.TestService_StreamingInputCallServer) error
+	serverStream func(testpb.TestService_StreamingOutputCallServer) error
 	bidi         func(testpb.TestService_FullDuplexCallServer) error
 }
 
@@ -36,6 +37,13 @@ func (s *service) StreamingInputCall(ss testpb.TestService_StreamingInputCallSer
 			return err
 		}
 	}
+}
+
+func (s *service) StreamingOutputCall(_ *testpb.StreamingOutputCallRequest, ss testpb.TestService_StreamingOutputCallServer) error {
+	if s.serverStream != nil {
+		return s.serverStream(ss)
+	}
+	return ss.Send(&testpb.StreamingOutputCallResponse{})
 }
 
 func (s *service) FullDuplexCall(ss testpb.TestService_FullDuplexCallServer) error {
