@@ -60,7 +60,7 @@ func TestBurstBesideDeadCollector(t *testing.T) { // rule 33
 		warmUp = 40
 		limit  = 16 << 20 // 4 to 7 MB are seen
 	)
-	for _, mode := range []telemetrytest.Mode{telemetrytest.Refuse, telemetrytest.Blackhole, telemetrytest.Stall} {
+	for _, mode := range []telemetrytest.Mode{telemetrytest.Refuse, telemetrytest.Stall} {
 		t.Run(mode.String(), func(t *testing.T) {
 			c := telemetrytest.NewCollector(t, mode)
 			tel := setup(t, nil, telemetry.WithEndpoint(c.Endpoint()), telemetry.WithShutdownTimeout(100*time.Millisecond))

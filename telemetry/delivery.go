@@ -54,6 +54,10 @@ func (d *delivery) send(ctx context.Context, n int, export func(context.Context)
 		d.counts.failed.Add(int64(n))
 		return errReported
 	}
+	if ctx.Err() != nil || d.abort.Err() != nil { // no time to encode it, let alone to send it
+		d.failed(n, errGivenUp)
+		return errReported
+	}
 	ctx, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
 	defer context.AfterFunc(d.abort, cancel)()

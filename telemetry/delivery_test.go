@@ -123,6 +123,21 @@ func TestDeliveryWhileShuttingDown(t *testing.T) { // rule 34
 	})
 }
 
+// Once Shutdown has given up nothing is encoded any more; what is left is counted.
+func TestDeliveryAfterGivingUp(t *testing.T) { // rule 34
+	var diag DiagLog
+	d, _, giveUp := newTestDelivery(&diag)
+	giveUp()
+	_ = d.send(t.Context(), 5, func(context.Context) error { t.Error("an attempt"); return nil })
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	d, _, _ = newTestDelivery(&diag)
+	_ = d.send(ended, 5, func(context.Context) error { t.Error("an attempt"); return nil })
+	if f, l := d.counts.failed.Load(), d.counts.lost.Load(); f != 5 || l != 5 {
+		t.Errorf("%d failed, %d lost; want 5", f, l)
+	}
+}
+
 // What the back end rejects of a batch counts as failed, and is said once.
 func TestPartialSuccess(t *testing.T) {
 	var diag DiagLog
@@ -170,7 +185,7 @@ func TestExporterPanics(t *testing.T) {
 	if err := d.send(t.Context(), 2, func(context.Context) error { panic("boom") }); err == nil {
 		t.Error("no error")
 	}
-	state, lastErr, _ := d.current()
+	state, _, lastErr := d.current()
 	if state != StateFailing || lastErr.Error() != "the exporter panicked: boom" || d.counts.failed.Load() != 2 {
 		t.Errorf("state %s, last error %v, %d failed", state, lastErr, d.counts.failed.Load())
 	}

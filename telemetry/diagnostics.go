@@ -22,7 +22,7 @@ type diagnostics struct {
 
 	mu      sync.Mutex
 	secrets []string             // header values, never to be printed; longest first
-	seen    map[string]time.Time // errors of otel.Handle, for a minute each
+	seen    map[string]time.Time // what the SDK said, for a minute each
 }
 
 // newDiagnostics logs to h; nil means stderr, from the level of OTEL_LOG_LEVEL up.
@@ -120,22 +120,25 @@ func (d *diagnostics) Handle(err error) {
 	if err == nil || errors.Is(err, errReported) || errors.Is(err, context.Canceled) {
 		return // reported already, or a collection that a shutdown interrupted
 	}
-	const known = 64 // different texts remembered
-	text := shorten(d.redact(err.Error()), 500)
-	now := time.Now()
-	d.mu.Lock()
-	last, seen := d.seen[text]
-	repeat := seen && now.Sub(last) < time.Minute
-	if !repeat {
-		if len(d.seen) >= known {
-			clear(d.seen)
-		}
-		d.seen[text] = now
-	}
-	d.mu.Unlock()
-	if !repeat {
+	if text := shorten(d.redact(err.Error()), 500); !d.repeats(text) {
 		d.Warn("OpenTelemetry SDK: " + text)
 	}
+}
+
+// repeats reports whether text was said less than a minute ago; if not, it is now.
+func (d *diagnostics) repeats(text string) bool {
+	const known = 64 // different texts remembered
+	now := time.Now()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if last, seen := d.seen[text]; seen && now.Sub(last) < time.Minute {
+		return true
+	}
+	if len(d.seen) >= known {
+		clear(d.seen)
+	}
+	d.seen[text] = now
+	return false
 }
 
 // install makes d the SDK's error handler and logger.
@@ -166,8 +169,8 @@ func (l *sdkLog) Enabled(v int) bool {
 }
 
 func (l *sdkLog) Info(v int, msg string, kv ...any) {
-	if v >= 4 {
-		return // dumps of whole batches, which hold application data
+	if v >= 4 || l.d.repeats(msg) { // dumps of whole batches, which hold application data
+		return
 	}
 	l.d.Log(context.Background(), l.level(v), "OpenTelemetry SDK: "+msg, append(slices.Clone(l.values), kv...)...)
 }

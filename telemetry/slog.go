@@ -3,7 +3,9 @@ package telemetry
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"reflect"
 	"slices"
 
 	"go.opentelemetry.io/contrib/bridges/otelslog"
@@ -73,12 +75,23 @@ func (h *contextHandler) Handle(ctx context.Context, r slog.Record) error {
 			continue
 		}
 		if o.native {
-			errs = append(errs, o.handle(ctx, withoutSpan(r.Clone(), span, h.grouped), withoutSpanAttrs(extra)))
+			errs = append(errs, o.export(ctx, forExport(r.Clone(), span, h.grouped), withoutSpanAttrs(extra)))
 		} else {
 			errs = append(errs, o.handle(ctx, r.Clone(), extra))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// export is handle for the bridge, which formats what standard handlers format
+// with more care: a value that panics costs its record and not the service.
+func (o *output) export(ctx context.Context, r slog.Record, extra []slog.Attr) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("telemetry: exporting a log record: panic: %v", v)
+		}
+	}()
+	return o.handle(ctx, r, extra)
 }
 
 func (o *output) handle(ctx context.Context, r slog.Record, extra []slog.Attr) error {
@@ -132,32 +145,74 @@ func withoutSpanAttrs(attrs []slog.Attr) []slog.Attr {
 	return slices.DeleteFunc(slices.Clone(attrs), func(a slog.Attr) bool { return isSpanKey(a.Key) })
 }
 
-// withoutSpan drops the ids of the context's own span from a record that names
-// them itself, as the access log does.
-func withoutSpan(r slog.Record, span trace.SpanContext, grouped bool) slog.Record {
-	if grouped || !span.IsValid() {
-		return r
-	}
+// forExport makes of a record what the bridge exports in full: without the ids
+// of the context's own span, which the access log names, and with errors kept.
+func forExport(r slog.Record, span trace.SpanContext, grouped bool) slog.Record {
 	repeats := func(a slog.Attr) bool {
-		return a.Key == keyTraceID && a.Value.String() == span.TraceID().String() ||
-			a.Key == keySpanID && a.Value.String() == span.SpanID().String()
+		return !grouped && span.IsValid() &&
+			(a.Key == keyTraceID && a.Value.String() == span.TraceID().String() ||
+				a.Key == keySpanID && a.Value.String() == span.SpanID().String())
 	}
-	found := false
+	change := false
 	r.Attrs(func(a slog.Attr) bool {
-		found = isSpanKey(a.Key) && repeats(a)
-		return !found
+		change = isError(a) || isSpanKey(a.Key) && repeats(a)
+		return !change
 	})
-	if !found {
+	if !change {
 		return r
 	}
-	clean := slog.NewRecord(r.Time, r.Level, r.Message, r.PC)
+	attrs := make([]slog.Attr, 0, r.NumAttrs()+1)
 	r.Attrs(func(a slog.Attr) bool {
 		if !isSpanKey(a.Key) || !repeats(a) {
-			clean.AddAttrs(a)
+			attrs = append(attrs, a)
 		}
 		return true
 	})
+	clean := slog.NewRecord(r.Time, r.Level, r.Message, r.PC)
+	clean.AddAttrs(keepErrors(attrs)...)
 	return clean
+}
+
+func isError(a slog.Attr) bool {
+	if a.Value.Kind() != slog.KindAny {
+		return false
+	}
+	_, ok := a.Value.Any().(error)
+	return ok
+}
+
+// keepErrors replaces errors by their text, and adds the first: the bridge makes
+// the exception.* attributes of one error and drops that, and all others.
+func keepErrors(attrs []slog.Attr) []slog.Attr {
+	if !slices.ContainsFunc(attrs, isError) {
+		return attrs
+	}
+	kept, exception := make([]slog.Attr, 0, len(attrs)+1), false
+	for _, a := range attrs {
+		if !isError(a) {
+			kept = append(kept, a)
+			continue
+		}
+		text, ok := errorText(a.Value.Any().(error))
+		if kept = append(kept, slog.String(a.Key, text)); ok && !exception {
+			kept, exception = append(kept, a), true
+		}
+	}
+	return kept
+}
+
+// errorText returns the text of an error; of one that panics, a nil pointer
+// above all, what slog's handlers write.
+func errorText(err error) (text string, ok bool) {
+	defer func() {
+		if v := recover(); v != nil {
+			text = fmt.Sprintf("!PANIC: %v", v)
+			if p := reflect.ValueOf(err); p.Kind() == reflect.Pointer && p.IsNil() {
+				text = "<nil>"
+			}
+		}
+	}()
+	return err.Error(), true
 }
 
 // WithAttrs implements [slog.Handler].
@@ -165,7 +220,13 @@ func (h *contextHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	if len(attrs) == 0 {
 		return h
 	}
-	h2 := h.apply(func(b slog.Handler) slog.Handler { return b.WithAttrs(attrs) }, h.grouped)
+	exported := keepErrors(attrs)
+	h2 := h.apply(func(o *output) func(slog.Handler) slog.Handler {
+		if o.native {
+			return func(b slog.Handler) slog.Handler { return b.WithAttrs(exported) }
+		}
+		return func(b slog.Handler) slog.Handler { return b.WithAttrs(attrs) }
+	}, h.grouped)
 	if !h.grouped {
 		h2.taken = slices.Clone(h.taken)
 		for _, a := range attrs {
@@ -180,18 +241,21 @@ func (h *contextHandler) WithGroup(name string) slog.Handler {
 	if name == "" {
 		return h
 	}
-	h2 := h.apply(func(b slog.Handler) slog.Handler { return b.WithGroup(name) }, true)
+	h2 := h.apply(func(*output) func(slog.Handler) slog.Handler {
+		return func(b slog.Handler) slog.Handler { return b.WithGroup(name) }
+	}, true)
 	h2.grouped = true
 	return h2
 }
 
-// apply derives a handler; the steps after the first group are remembered, to
+// apply derives a handler by a step for each output; the steps after the first group are remembered, to
 // be repeated behind what a record's context adds.
-func (h *contextHandler) apply(step func(slog.Handler) slog.Handler, grouped bool) *contextHandler {
+func (h *contextHandler) apply(stepOf func(*output) func(slog.Handler) slog.Handler, grouped bool) *contextHandler {
 	h2 := *h
 	h2.outputs = slices.Clone(h.outputs)
 	for i := range h2.outputs {
 		o := &h2.outputs[i]
+		step := stepOf(o)
 		if grouped {
 			if o.root == nil {
 				o.root = o.Handler

@@ -6,88 +6,129 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"strings"
 	"testing"
 	"testing/slogtest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"go.opentelemetry.io/otel/attribute"
-	sdklog "go.opentelemetry.io/otel/sdk/log"
 	"go.opentelemetry.io/otel/trace"
+	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
 
 	"github.com/rpcscope/rpcscope/propagation"
 	"github.com/rpcscope/rpcscope/telemetry"
 	"github.com/rpcscope/rpcscope/telemetry/telemetrytest"
 )
 
-// Both outputs behave as a slog.Handler must.
+// Both outputs behave as a slog.Handler must; the one over OTLP is read back
+// from the collector.
 func TestSlogHandlerConforms(t *testing.T) {
-	t.Run("base", func(t *testing.T) {
-		var buf bytes.Buffer
-		slogtest.Run(t, func(t *testing.T) slog.Handler {
-			buf.Reset()
-			return telemetrytest.New(t).Telemetry().SlogHandler(slog.NewJSONHandler(&buf, nil))
-		}, func(t *testing.T) map[string]any {
-			var m map[string]any
-			if err := json.Unmarshal(buf.Bytes(), &m); err != nil {
-				t.Fatal(err)
-			}
-			return m
+	for _, output := range []string{"base", "OTLP"} {
+		t.Run(output, func(t *testing.T) {
+			var out *bothOutputs
+			slogtest.Run(t, func(t *testing.T) slog.Handler {
+				out = newBothOutputs(t)
+				return out.handler
+			}, func(t *testing.T) map[string]any {
+				base, otlp := out.read(t)
+				if output == "base" {
+					return base
+				}
+				return logMap(otlp)
+			})
 		})
-	})
-	t.Run("OTLP", func(t *testing.T) {
-		var rec *telemetrytest.Recorder
-		slogtest.Run(t, func(t *testing.T) slog.Handler {
-			rec = telemetrytest.New(t)
-			return rec.Telemetry().SlogHandler(nil)
-		}, func(*testing.T) map[string]any { return logMap(rec.Logs().One().Record) })
-	})
+	}
+}
+
+// bothOutputs is a handler that writes JSON and exports to a collector.
+type bothOutputs struct {
+	json      bytes.Buffer
+	tel       *telemetry.Telemetry
+	collector *telemetrytest.Collector
+	handler   slog.Handler
+}
+
+func newBothOutputs(t *testing.T, opts ...telemetry.Option) *bothOutputs {
+	t.Helper()
+	b := &bothOutputs{collector: telemetrytest.NewCollector(t, telemetrytest.OK)}
+	b.tel = setup(t, nil, append(opts, telemetry.WithEndpoint(b.collector.Endpoint()), telemetry.WithoutTraces(), telemetry.WithoutMetrics())...)
+	b.handler = b.tel.SlogHandler(slog.NewJSONHandler(&b.json, nil))
+	return b
+}
+
+// read returns the one record that came out of each.
+func (b *bothOutputs) read(t *testing.T) (base map[string]any, otlp telemetrytest.OTLPLog) {
+	t.Helper()
+	if err := json.Unmarshal(b.json.Bytes(), &base); err != nil {
+		t.Fatalf("%v: %s", err, &b.json)
+	}
+	if err := b.tel.ForceFlush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	logs := b.collector.Logs()
+	if len(logs) != 1 {
+		t.Fatalf("the collector has %d records, want 1", len(logs))
+	}
+	return base, logs[0]
 }
 
 // logMap renders a log record as slogtest wants it.
-func logMap(r sdklog.Record) map[string]any {
-	m := map[string]any{slog.LevelKey: r.SeverityText(), slog.MessageKey: r.Body().String()}
-	if !r.Timestamp().IsZero() {
-		m[slog.TimeKey] = r.Timestamp()
+func logMap(l telemetrytest.OTLPLog) map[string]any {
+	m := plainMap(l.GetAttributes())
+	m[slog.LevelKey], m[slog.MessageKey] = l.GetSeverityText(), l.GetBody().GetStringValue()
+	if l.GetTimeUnixNano() != 0 {
+		m[slog.TimeKey] = l.GetTimeUnixNano()
 	}
-	r.WalkAttributes(func(kv attribute.KeyValue) bool {
-		m[string(kv.Key)] = plain(kv.Value)
-		return true
-	})
 	return m
 }
 
-func plain(v attribute.Value) any {
-	if v.Type() != attribute.MAP {
-		return v.AsInterface()
-	}
+func plainMap(attrs []*commonpb.KeyValue) map[string]any {
 	m := map[string]any{}
-	for _, kv := range v.AsMap() {
-		m[string(kv.Key)] = plain(kv.Value)
+	for _, kv := range attrs {
+		m[kv.GetKey()] = plain(kv.GetValue())
 	}
 	return m
 }
 
-// logged logs through derive(logger) on both outputs and returns what came out.
+func plain(v *commonpb.AnyValue) any {
+	switch v := v.GetValue().(type) {
+	case *commonpb.AnyValue_StringValue:
+		return v.StringValue
+	case *commonpb.AnyValue_BoolValue:
+		return v.BoolValue
+	case *commonpb.AnyValue_IntValue:
+		return v.IntValue
+	case *commonpb.AnyValue_DoubleValue:
+		return v.DoubleValue
+	case *commonpb.AnyValue_KvlistValue:
+		return plainMap(v.KvlistValue.GetValues())
+	case *commonpb.AnyValue_ArrayValue:
+		var all []any
+		for _, e := range v.ArrayValue.GetValues() {
+			all = append(all, plain(e))
+		}
+		return all
+	}
+	return nil
+}
+
+// logged logs on both outputs and returns what came out, but for the time.
 func logged(t *testing.T, ctx func(context.Context) context.Context, log func(context.Context, *slog.Logger)) (base, otlp map[string]any) {
 	t.Helper()
-	rec := telemetrytest.New(t, telemetry.WithPropagation(propagation.WithUserHash([]byte("key"))))
-	var buf bytes.Buffer
-	h := slog.NewJSONHandler(&buf, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
-		if a.Key == slog.TimeKey {
-			return slog.Attr{}
+	out := newBothOutputs(t, telemetry.WithPropagation(propagation.WithUserHash([]byte("key"))))
+	log(ctx(t.Context()), slog.New(out.handler))
+	base, record := out.read(t)
+	span := trace.SpanContextFromContext(ctx(t.Context()))
+	if span.IsValid() && (trace.TraceID(record.GetTraceId()) != traceID || trace.SpanID(record.GetSpanId()) != spanID) {
+		t.Errorf("exported record is of trace %x, span %x", record.GetTraceId(), record.GetSpanId())
+	}
+	otlp = logMap(record)
+	for _, m := range []map[string]any{base, otlp} {
+		if m[slog.TimeKey] == nil {
+			t.Error("a record has no time")
 		}
-		return a
-	}})
-	log(ctx(t.Context()), slog.New(rec.Telemetry().SlogHandler(h)))
-	if err := json.Unmarshal(buf.Bytes(), &base); err != nil {
-		t.Fatalf("%v: %s", err, &buf)
+		delete(m, slog.TimeKey)
 	}
-	r := rec.Logs().One().Record
-	if trace.SpanContextFromContext(ctx(t.Context())).IsValid() && (r.TraceID() != traceID || r.SpanID() != spanID) {
-		t.Errorf("exported record is of trace %s, span %s", r.TraceID(), r.SpanID())
-	}
-	otlp = logMap(r)
-	delete(otlp, slog.TimeKey)
 	return base, otlp
 }
 
@@ -162,6 +203,73 @@ func TestSlogHandlerAddsContext(t *testing.T) {
 				t.Errorf("OTLP, -want +got:\n%s", diff)
 			}
 		})
+	}
+}
+
+// hiddenText shows as a group with one member of its own.
+type hiddenText string
+
+func (hiddenText) LogValue() slog.Value { return slog.GroupValue(slog.String("kind", "secret")) }
+
+// Values of all kinds come out of both outputs.
+func TestSlogHandlerValues(t *testing.T) {
+	base, otlp := logged(t, fullContext, func(ctx context.Context, l *slog.Logger) {
+		l.With("with", hiddenText("s3cret")).WithGroup("g").ErrorContext(ctx, "m",
+			"token", hiddenText("s3cret"), "err", errors.New("it failed"), "took", 1500*time.Millisecond, "n", -1, "u", uint64(7), "f", 0.5, "ok", true,
+			"at", time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC), "list", []string{"a", "b"}, slog.Group("", "inline", 1), slog.Group("empty"))
+	})
+	hidden := map[string]any{"kind": "secret"}
+	group := func(took, n, u, at, inline any) map[string]any {
+		return map[string]any{"token": hidden, "err": "it failed", "took": took, "n": n, "u": u, "f": 0.5, "ok": true, "at": at, "list": []any{"a", "b"}, "inline": inline}
+	}
+	wantBase := map[string]any{"level": "ERROR", "msg": "m", "with": hidden, "g": group(1.5e9, -1.0, 7.0, "2026-01-02T03:04:05.000000006Z", 1.0)}
+	wantOTLP := map[string]any{"level": "ERROR", "msg": "m", "with": hidden, "exception.message": "it failed", "exception.type": "*errors.errorString", "g": group(int64(1500000000), int64(-1), int64(7), int64(1767323045000000006), int64(1))}
+	for _, m := range []map[string]any{base, otlp} {
+		for _, key := range []string{"trace_id", "span_id", "request_id", "tenant.id", "user.hash"} {
+			delete(m, key)
+		}
+	}
+	if diff := cmp.Diff(wantBase, base); diff != "" {
+		t.Errorf("base, -want +got:\n%s", diff)
+	}
+	if diff := cmp.Diff(wantOTLP, otlp); diff != "" {
+		t.Errorf("OTLP, -want +got:\n%s", diff)
+	}
+}
+
+// brokenError is an error whose text cannot be had.
+type brokenError struct{ text string }
+
+func (e *brokenError) Error() string { return e.text }
+
+// Errors keep their keys, all of them; one is the record's exception as well. A
+// nil pointer, which panics, is what other handlers make of it.
+func TestSlogHandlerErrors(t *testing.T) {
+	base, otlp := logged(t, func(ctx context.Context) context.Context { return ctx }, func(ctx context.Context, l *slog.Logger) {
+		l.With("first", errors.New("one")).InfoContext(ctx, "m", "second", (*brokenError)(nil), "third", errors.New("three"), "fourth", errors.New("four"))
+	})
+	want := map[string]any{"level": "INFO", "msg": "m", "first": "one", "second": "<nil>", "third": "three", "fourth": "four"}
+	if base["second"] == nil { // as JSON has it
+		base["second"] = "<nil>"
+	}
+	if diff := cmp.Diff(want, base); diff != "" {
+		t.Errorf("base, -want +got:\n%s", diff)
+	}
+	want["exception.message"], want["exception.type"] = "three", "*errors.errorString"
+	if diff := cmp.Diff(want, otlp); diff != "" {
+		t.Errorf("OTLP, -want +got:\n%s", diff)
+	}
+}
+
+// A value that panics where the bridge formats it costs no service.
+func TestSlogHandlerPanickingValue(t *testing.T) {
+	out := newBothOutputs(t)
+	err := out.handler.Handle(t.Context(), record("m", slog.Group("g", slog.Any("err", (*brokenError)(nil)))))
+	if err == nil || !strings.Contains(err.Error(), "panic") {
+		t.Errorf("Handle: %v", err)
+	}
+	if !strings.Contains(out.json.String(), `"msg":"m"`) {
+		t.Errorf("base wrote %q", &out.json)
 	}
 }
 

@@ -57,7 +57,7 @@ func (s *signal) stats() SignalStats {
 	for _, d := range s.deliveries {
 		st.Exported += d.counts.exported.Load()
 		st.Failed += d.counts.failed.Load()
-		state, err, at := d.current()
+		state, at, err := d.current()
 		if err != nil && !at.Before(last) {
 			st.LastError, last = err, at
 		}
@@ -71,8 +71,8 @@ func (s *signal) stats() SignalStats {
 var severity = map[State]int{StateIdle: 0, StateOK: 1, StateUnsupported: 2, StateFailing: 3}
 
 // current returns the state, and the last error with its time.
-func (d *delivery) current() (State, error, time.Time) {
+func (d *delivery) current() (State, time.Time, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.state, d.lastErr, d.failedAt
+	return d.state, d.failedAt, d.lastErr
 }

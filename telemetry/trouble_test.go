@@ -172,7 +172,7 @@ func TestShutdownTwice(t *testing.T) { // rule 34
 	if !errors.Is(want, telemetry.ErrDataLost) {
 		t.Errorf("the first Shutdown: %v", want)
 	}
-	if err := tel.Shutdown(short); err != want {
+	if err := tel.Shutdown(short); err == nil || err.Error() != want.Error() {
 		t.Errorf("the third Shutdown: %v, want %v", err, want)
 	}
 	if err := tel.ForceFlush(t.Context()); err != nil {
@@ -400,7 +400,7 @@ func TestSetupDoesNotWait(t *testing.T) { // rule 33
 				if err != nil {
 					t.Error(err)
 				}
-				defer tel.Shutdown(ctx)
+				defer func() { _ = tel.Shutdown(ctx) }()
 				if st := tel.Stats(); st.Traces.State != telemetry.StateIdle || st.Metrics.State != telemetry.StateIdle || st.Logs.State != telemetry.StateIdle {
 					t.Errorf("stats are %+v", st)
 				}
