@@ -171,6 +171,33 @@ func TestAuthenticateRefuses(t *testing.T) {
 
 var errNoRows = errors.New("sql: no rows in result set")
 
+// Who has gone away is not refused.
+func TestAuthenticateIsGivenUp(t *testing.T) {
+	for _, kind := range kinds {
+		asked := make(chan struct{})
+		h := start(t, &stub{}, onServer(interceptors.Authenticate(interceptors.AuthenticatorFunc(
+			func(ctx context.Context, _ *interceptors.Call) (propagation.Identity, error) {
+				close(asked)
+				<-ctx.Done()
+				return propagation.Identity{}, fmt.Errorf("keys: %w", ctx.Err())
+			}))))
+		ctx, cancel := context.WithCancel(h.ctx())
+		go func() {
+			<-asked
+			cancel()
+		}()
+		if err := h.silent(ctx, kind); errors.Code(err) != codes.Canceled {
+			t.Errorf("%s: the caller got %v, want Canceled", kind, err)
+		}
+		h.counted("rpcscope.server.rejected", "rpcscope.rejected.reason", map[string]int64{})
+		for where, got := range h.told() {
+			if got["rpc.response.status_code"] != "CANCELLED" || got["rpcscope.rejected.reason"] != nil {
+				t.Errorf("%s: the %s has %v", kind, where, got)
+			}
+		}
+	}
+}
+
 // The scheme is case-insensitive (RFC 9110, section 11.1), and what is around the
 // token is not a part of it.
 func TestBearerTokenScheme(t *testing.T) {

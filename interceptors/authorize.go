@@ -249,14 +249,14 @@ func (p *policy) decisive(call *Call) *Rule {
 	if !strings.HasPrefix(call.FullMethod, "/") {
 		return nil // no server should take it, and no pattern means it
 	}
-	i := p.all
-	if n, ok := p.methods[call.FullMethod]; ok {
-		i = min(i, n)
+	// A rule for a method is before that for its service, and both are before that
+	// for all: elsewhere they could never decide.
+	i, ok := p.methods[call.FullMethod]
+	if !ok {
+		i, ok = p.services[call.Service()]
 	}
-	if len(p.services) > 0 {
-		if n, ok := p.services[call.Service()]; ok {
-			i = min(i, n)
-		}
+	if !ok {
+		i = p.all
 	}
 	if i == len(p.rules) {
 		return nil
