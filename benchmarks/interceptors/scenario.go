@@ -35,6 +35,9 @@ type scenario struct {
 
 // scenarios are measured in this order.
 var scenarios = []scenario{
+	authenticateBearer,
+	authenticateHeader,
+	authorizeScope,
 	timeoutCaller,
 	timeoutDefault,
 	validateScenario,
