@@ -7,20 +7,20 @@ import (
 	"testing"
 
 	"go.opentelemetry.io/otel/attribute"
-	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	testpb "google.golang.org/grpc/interop/grpc_testing"
 
 	"github.com/rpcscope/rpcscope/interceptors"
+	"github.com/rpcscope/rpcscope/telemetry/telemetrytest"
 )
 
 // Two servers of one process record with one meter provider: what they have
 // under way is added up, and so it is when one of them is stopped.
 func TestActiveCallsOfSeveralEngines(t *testing.T) {
-	reader := sdkmetric.NewManualReader()
-	provider := sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))
+	rec := telemetrytest.New(t)
+	provider := rec.Telemetry().MeterProvider()
 	sharing := func(h *harness) {
 		h.servers = append(h.servers, interceptors.WithMeterProvider(provider))
 		h.clients = append(h.clients, interceptors.WithMeterProvider(provider))
@@ -47,7 +47,7 @@ func TestActiveCallsOfSeveralEngines(t *testing.T) {
 		}
 	}
 	for _, side := range []string{"server", "client"} {
-		if got := activeCalls(t, reader, side); got != 6 {
+		if got := activeCalls(t, rec, side); got != 6 {
 			t.Errorf("6 calls are under way, rpcscope.%s.active_calls is %d", side, got)
 		}
 	}
@@ -58,7 +58,7 @@ func TestActiveCallsOfSeveralEngines(t *testing.T) {
 		}
 	}
 	for _, side := range []string{"server", "client"} {
-		for activeCalls(t, reader, side) != 0 { // a server's call ends after its answer
+		for activeCalls(t, rec, side) != 0 { // a server's call ends after its answer
 			runtime.Gosched()
 		}
 	}
@@ -67,8 +67,8 @@ func TestActiveCallsOfSeveralEngines(t *testing.T) {
 // A client that dials, calls and closes again and again must not gather what
 // observed the connections it has no more.
 func TestActiveCallsForgetsClosedConnections(t *testing.T) {
-	reader := sdkmetric.NewManualReader()
-	provider := sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))
+	rec := telemetrytest.New(t)
+	provider := rec.Telemetry().MeterProvider()
 	h := start(t, &stub{}, nil)
 	func() {
 		conn, err := grpc.NewClient("passthrough:///closed", append(interceptors.DialOptions(interceptors.WithMeterProvider(provider)),
@@ -80,31 +80,28 @@ func TestActiveCallsForgetsClosedConnections(t *testing.T) {
 		if _, err := testpb.NewTestServiceClient(conn).UnaryCall(h.ctx(), &testpb.SimpleRequest{}); err != nil {
 			t.Fatal(err)
 		}
-		if _, points := active(t, reader, "client"); points != 1 {
+		if _, points := active(t, rec, "client"); points != 1 {
 			t.Fatalf("an open connection has %d series, want one", points)
 		}
 	}()
 	h.eventually("the engine of the closed connection to be forgotten", func() bool {
 		runtime.GC()
-		_, points := active(t, reader, "client")
+		_, points := active(t, rec, "client")
 		return points == 0
 	})
 }
 
-func activeCalls(t *testing.T, reader sdkmetric.Reader, side string) int64 {
-	sum, _ := active(t, reader, side)
+func activeCalls(t *testing.T, rec *telemetrytest.Recorder, side string) int64 {
+	t.Helper()
+	sum, _ := active(t, rec, side)
 	return sum
 }
 
 // active is the sum of all points of active_calls of a side, and how many.
-func active(t *testing.T, reader sdkmetric.Reader, side string) (sum int64, points int) {
+func active(t *testing.T, rec *telemetrytest.Recorder, side string) (sum int64, points int) {
 	t.Helper()
-	var rm metricdata.ResourceMetrics
-	if err := reader.Collect(context.Background(), &rm); err != nil {
-		t.Fatal(err)
-	}
 	seen := map[attribute.Distinct]bool{}
-	for _, scope := range rm.ScopeMetrics {
+	for _, scope := range rec.Collect().ScopeMetrics {
 		for _, m := range scope.Metrics {
 			if m.Name != "rpcscope."+side+".active_calls" {
 				continue

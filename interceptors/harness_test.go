@@ -14,10 +14,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"go.opentelemetry.io/otel/attribute"
-	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
-	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -26,6 +24,8 @@ import (
 
 	"github.com/rpcscope/rpcscope/interceptors"
 	"github.com/rpcscope/rpcscope/propagation"
+	"github.com/rpcscope/rpcscope/telemetry"
+	"github.com/rpcscope/rpcscope/telemetry/telemetrytest"
 )
 
 // The four kinds of RPC, as grpc's own test service has them.
@@ -104,9 +104,9 @@ type harness struct {
 	server *grpc.Server
 	listen *bufconn.Listener
 
-	spans   *tracetest.SpanRecorder
-	tp      *sdktrace.TracerProvider
-	reader  *sdkmetric.ManualReader
+	rec     *telemetrytest.Recorder
+	spans   spans
+	tp      trace.TracerProvider
 	logs    *logBuffer
 	servers []interceptors.ServerOption
 	clients []interceptors.ClientOption
@@ -116,16 +116,48 @@ type harness struct {
 	register func(grpc.ServiceRegistrar) // further services; may be nil
 }
 
+// newHarness returns a harness that records, with nothing yet to record.
+func newHarness(t *testing.T) *harness {
+	t.Helper()
+	// What a service does by default: a caller's decision not to sample holds.
+	rec := telemetrytest.New(t, telemetry.WithSampler(sdktrace.ParentBased(sdktrace.AlwaysSample())))
+	return &harness{t: t, rec: rec, spans: spans{rec}, tp: rec.Telemetry().TracerProvider(), logs: &logBuffer{}}
+}
+
+// spans are those of a recorder as they are now; its own assertions wait until
+// none is open.
+type spans struct{ *telemetrytest.Recorder }
+
+// Ended returns the spans that have ended, in that order.
+func (s spans) Ended() []sdktrace.ReadOnlySpan {
+	var ended []sdktrace.ReadOnlySpan
+	for _, span := range s.Spans().Ended() {
+		ended = append(ended, span.ReadOnlySpan)
+	}
+	return ended
+}
+
+// Started returns the spans that have begun, ended or not.
+func (s spans) Started() []sdktrace.ReadOnlySpan {
+	open := s.Open() // first: one that ends meanwhile is among the ended ones
+	started := s.Ended()
+	for _, span := range open {
+		if !slices.ContainsFunc(started, func(other sdktrace.ReadOnlySpan) bool { return other.SpanContext().Equal(span.SpanContext()) }) {
+			started = append(started, span.ReadOnlySpan)
+		}
+	}
+	return started
+}
+
 // start runs s behind the suite until the test ends. configure, which may be
 // nil, adds to the options.
 func start(t *testing.T, s *stub, configure func(*harness)) *harness {
 	t.Helper()
-	h := &harness{t: t, spans: tracetest.NewSpanRecorder(), reader: sdkmetric.NewManualReader(), logs: &logBuffer{}, listen: bufconn.Listen(1 << 16)}
-	h.tp = sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(h.spans))
-	mp := sdkmetric.NewMeterProvider(sdkmetric.WithReader(h.reader))
+	h := newHarness(t)
+	h.listen = bufconn.Listen(1 << 16)
 	logger := slog.New(slog.NewJSONHandler(h.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	common := []interceptors.Option{
-		interceptors.WithTracerProvider(h.tp), interceptors.WithMeterProvider(mp),
+		interceptors.WithTracerProvider(h.tp), interceptors.WithMeterProvider(h.rec.Telemetry().MeterProvider()),
 		interceptors.WithPropagator(propagation.New()), interceptors.WithLogger(logger),
 	}
 	for _, o := range common {
@@ -236,10 +268,14 @@ func names(spans []sdktrace.ReadOnlySpan) (s []string) {
 	return s
 }
 
+// span returns the last span of the kind, once none is open.
 func (h *harness) span(kind trace.SpanKind) sdktrace.ReadOnlySpan {
 	h.t.Helper()
 	var found sdktrace.ReadOnlySpan
 	h.eventually(kind.String()+" span to end", func() bool {
+		if slices.ContainsFunc(h.rec.Open(), func(s telemetrytest.Span) bool { return s.SpanKind() == kind }) {
+			return false
+		}
 		for _, s := range h.spans.Ended() {
 			if s.SpanKind() == kind {
 				found = s
@@ -274,11 +310,7 @@ func attrs(kvs []attribute.KeyValue) map[string]any {
 // metric returns the data of an instrument, nil when it recorded nothing.
 func (h *harness) metric(name string) metricdata.Aggregation {
 	h.t.Helper()
-	var rm metricdata.ResourceMetrics
-	if err := h.reader.Collect(context.Background(), &rm); err != nil {
-		h.t.Fatal(err)
-	}
-	for _, sm := range rm.ScopeMetrics {
+	for _, sm := range h.rec.Collect().ScopeMetrics {
 		for _, m := range sm.Metrics {
 			if m.Name == name {
 				return m.Data

@@ -219,10 +219,7 @@ func TestWithoutMessageMetrics(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.idle()
-	var rm metricdata.ResourceMetrics
-	if err := h.reader.Collect(h.ctx(), &rm); err != nil {
-		t.Fatal(err)
-	}
+	rm := h.rec.Collect()
 	for _, sm := range rm.ScopeMetrics {
 		for _, m := range sm.Metrics {
 			if strings.Contains(m.Name, "_per_call") || strings.Contains(m.Name, ".size") || strings.Contains(m.Name, "first_message") {
@@ -238,10 +235,7 @@ func TestMessageMetricsInstruments(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.idle()
-	var rm metricdata.ResourceMetrics
-	if err := h.reader.Collect(h.ctx(), &rm); err != nil {
-		t.Fatal(err)
-	}
+	rm := h.rec.Collect()
 	units := map[string]string{}
 	for _, sm := range rm.ScopeMetrics {
 		for _, m := range sm.Metrics {

@@ -48,10 +48,7 @@ func both(configure func(*harness), options ...interceptors.Option) func(*harnes
 // scopes returns the scopes in which an instrument recorded something.
 func (h *harness) scopes(name string) (scopes []string) {
 	h.t.Helper()
-	var rm metricdata.ResourceMetrics
-	if err := h.reader.Collect(context.Background(), &rm); err != nil {
-		h.t.Fatal(err)
-	}
+	rm := h.rec.Collect()
 	for _, sm := range rm.ScopeMetrics {
 		for _, m := range sm.Metrics {
 			if m.Name == name {
