@@ -11,16 +11,21 @@ import (
 )
 
 // tree is the first trace of the demo, names only: the request of the page in
-// the web app, the call in client and server, the transaction in the database.
-const tree = `└─ users-web  POST /users/
-   └─ users-web  → users.v1.UserService/CreateUser
-      └─ users-api  users.v1.UserService/CreateUser
+// the web app, the call in client and server, the call to the audit service,
+// and the transactions in both databases.
+const tree = `└─ users-web  POST /users/me
+   └─ users-web  → users.v1.SessionService/SignUp
+      └─ users-api  users.v1.SessionService/SignUp
          ├─ users-api  → audit.v1.AuditService/Record
          │  └─ users-audit  audit.v1.AuditService/Record
          │     └─ users-audit  → INSERT events
          ├─ users-api  → BEGIN
          ├─ users-api  → SELECT users
          ├─ users-api  → INSERT users
+         ├─ users-api  → COMMIT
+         ├─ users-api  → BEGIN
+         ├─ users-api  → DELETE sessions
+         ├─ users-api  → INSERT sessions
          └─ users-api  → COMMIT
 `
 
@@ -39,8 +44,8 @@ func TestDemo(t *testing.T) {
 			seen[id] = true
 		}
 	}
-	if len(heads) < 9 {
-		t.Errorf("got %d traces, want at least one for each of the 9 steps", len(heads))
+	if len(heads) < 13 {
+		t.Errorf("got %d traces, want at least one for each of the 13 steps", len(heads))
 	}
 	_, first, _ := strings.Cut(out, "spans\n")
 	first, _, _ = strings.Cut(first, "\n\n")
@@ -49,7 +54,7 @@ func TestDemo(t *testing.T) {
 		t.Errorf("got first trace\n%s\nwant\n%s", got, tree)
 	}
 	for _, want := range []string{
-		"ALREADY_EXISTS USER_EMAIL_TAKEN", "NOT_FOUND USER_NOT_FOUND", "INTERNAL", "DEADLINE_EXCEEDED",
+		"ALREADY_EXISTS USER_EMAIL_TAKEN", "NOT_FOUND USER_NOT_FOUND", "INTERNAL", "DEADLINE_EXCEEDED", "PERMISSION_DENIED", "UNAUTHENTICATED",
 		"users.v1.UserService/CreateUser    5 ", "make run",
 	} {
 		if !strings.Contains(out, want) {

@@ -18,10 +18,12 @@ const limit = 30 * time.Second
 
 // wantCodes is what the metrics are to say after the scenario.
 var wantCodes = map[string]map[string]uint64{
+	"users.v1.SessionService/LogIn":    {"OK": 1},
+	"users.v1.SessionService/SignUp":   {"OK": 1},
 	"users.v1.UserService/CreateUser":  {"ALREADY_EXISTS": 1, "INTERNAL": 1, "OK": 2, "UNAVAILABLE": 1},
 	"users.v1.UserService/GetUsers":    {"DEADLINE_EXCEEDED": 1, "NOT_FOUND": 1},
-	"users.v1.UserService/ListUsers":   {"OK": 1},
 	"users.v1.UserService/ImportUsers": {"OK": 1},
+	"users.v1.UserService/ListUsers":   {"OK": 1, "PERMISSION_DENIED": 1, "UNAUTHENTICATED": 1},
 	"users.v1.UserService/WatchUsers":  {"OK": 1},
 }
 
@@ -134,6 +136,9 @@ func Serve(ctx context.Context, out io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.shutdown()) }()
+	if o := logIn(admin, adminPassword)(ctx, s); o.code != "OK" {
+		return fmt.Errorf("logging in as the admin: %v", o)
+	}
 	first := importUsers(
 		&usersv1.NewUser{Name: "Ada Lovelace", Email: "ada@example.com"},
 		&usersv1.NewUser{Name: "Grace Hopper", Email: "grace@example.com"},
@@ -143,13 +148,14 @@ func Serve(ctx context.Context, out io.Writer) (err error) {
 		return fmt.Errorf("importing the first users: %v", o)
 	}
 	fmt.Fprintf(out, `The page        %s/
-Users as lines  curl %s/users/
+Sign up there, or log in as %s with the password %q
+Users as lines  curl -H "Authorization: Bearer %s" %s/users/
 gRPC            %s, with reflection
-Command line    cd examples && go run ./cmd/users -addr %s watch
+Command line    cd examples && USERS_TOKEN=%s go run ./cmd/users -addr %s watch
 
 Each request is printed here as it ends. Ctrl-C stops.
 
-`, s.web, s.web, s.address, s.address)
+`, s.web, admin, adminPassword, s.token, s.web, s.address, s.token, s.address)
 	<-ctx.Done()
 	return nil
 }

@@ -52,6 +52,7 @@ func (o outcome) String() string {
 const created = `users-web  POST /users/
   users-web  users.v1.UserService/CreateUser
     users-api  users.v1.UserService/CreateUser
+      users-api  SELECT sessions
       users-api  audit.v1.AuditService/Record
         users-audit  audit.v1.AuditService/Record
           users-audit  INSERT events
@@ -63,17 +64,38 @@ const created = `users-web  POST /users/
 
 var scenario = []step{
 	{
-		title: "POST /users/ creates Ada",
-		run:   post("Ada Lovelace", "ada@example.com", ""),
+		title: "POST /users/me: Ada signs up; password and token are kept as hashes",
+		run:   signUp("Ada Lovelace", "ada@example.com"),
+		want:  "OK, 1 user",
+		tree: `users-web  POST /users/me
+  users-web  users.v1.SessionService/SignUp
+    users-api  users.v1.SessionService/SignUp
+      users-api  audit.v1.AuditService/Record
+        users-audit  audit.v1.AuditService/Record
+          users-audit  INSERT events
+      users-api  BEGIN
+      users-api  SELECT users
+      users-api  INSERT users
+      users-api  COMMIT
+      users-api  BEGIN
+      users-api  DELETE sessions
+      users-api  INSERT sessions
+      users-api  COMMIT
+`, logs: 3,
+	},
+	{
+		title: "POST /users/ with Ada's token creates Grace",
+		run:   post("Grace Hopper", "grace@example.com", ""),
 		want:  "OK, 1 user", tree: created, logs: 3,
 	},
 	{
 		title: "POST /users/ with the same address again",
-		run:   post("Ada L.", "ADA@example.com", ""),
+		run:   post("Grace H.", "GRACE@example.com", ""),
 		want:  "ALREADY_EXISTS USER_EMAIL_TAKEN",
 		tree: `users-web  POST /users/
   users-web  users.v1.UserService/CreateUser
     users-api  users.v1.UserService/CreateUser
+      users-api  SELECT sessions
       users-api  audit.v1.AuditService/Record
         users-audit  audit.v1.AuditService/Record
           users-audit  INSERT events
@@ -88,6 +110,7 @@ var scenario = []step{
 		want:  "OK, 250 users",
 		tree: `users-cli  users.v1.UserService/ImportUsers
   users-api  users.v1.UserService/ImportUsers
+    users-api  SELECT sessions
     users-api  audit.v1.AuditService/Record
       users-audit  audit.v1.AuditService/Record
         users-audit  INSERT events
@@ -98,12 +121,37 @@ var scenario = []step{
 `, logs: 2,
 	},
 	{
-		title: "GET /users/ streams all of them back, a page of the database at a time",
+		title: "GET /users/ with Ada's token: only admins list everybody",
 		run:   get("/users/"),
-		want:  "OK, 251 users",
+		want:  "PERMISSION_DENIED PERMISSION_DENIED",
 		tree: `users-web  GET /users/
   users-web  users.v1.UserService/ListUsers
     users-api  users.v1.UserService/ListUsers
+      users-api  SELECT sessions
+`, logs: 3,
+	},
+	{
+		title: "POST /session: the admin logs in",
+		run:   logIn(admin, adminPassword),
+		want:  "OK, 1 user",
+		tree: `users-web  POST /session
+  users-web  users.v1.SessionService/LogIn
+    users-api  users.v1.SessionService/LogIn
+      users-api  SELECT users
+      users-api  BEGIN
+      users-api  DELETE sessions
+      users-api  INSERT sessions
+      users-api  COMMIT
+`, logs: 2,
+	},
+	{
+		title: "GET /users/ streams all of them back, a page of the database at a time",
+		run:   get("/users/"),
+		want:  "OK, 253 users",
+		tree: `users-web  GET /users/
+  users-web  users.v1.UserService/ListUsers
+    users-api  users.v1.UserService/ListUsers
+      users-api  SELECT sessions
       users-api  SELECT users
       users-api  SELECT users
       users-api  SELECT users
@@ -116,6 +164,7 @@ var scenario = []step{
 		tree: `users-web  GET /users/
   users-web  users.v1.UserService/GetUsers
     users-api  users.v1.UserService/GetUsers
+      users-api  SELECT sessions
       users-api  SELECT users
 `, logs: 3,
 	},
@@ -125,6 +174,7 @@ var scenario = []step{
 		want:  "OK, 1 user",
 		tree: `users-cli  users.v1.UserService/WatchUsers
   users-api  users.v1.UserService/WatchUsers
+    users-api  SELECT sessions
 `, logs: 1,
 	},
 	{
@@ -134,6 +184,7 @@ var scenario = []step{
 		tree: `users-web  POST /users/
   users-web  users.v1.UserService/CreateUser
     users-api  users.v1.UserService/CreateUser
+      users-api  SELECT sessions
 `, logs: 3,
 	},
 	{
@@ -143,9 +194,19 @@ var scenario = []step{
 		tree: `users-web  POST /users/
   users-web  users.v1.UserService/CreateUser
     users-api  users.v1.UserService/CreateUser
+      users-api  SELECT sessions
       users-api  audit.v1.AuditService/Record
         users-audit  audit.v1.AuditService/Record
 `, logs: 5,
+	},
+	{
+		title: "GET /users/ without a token",
+		run:   anonymously(get("/users/")),
+		want:  "UNAUTHENTICATED NO_CREDENTIALS",
+		tree: `users-web  GET /users/
+  users-web  users.v1.UserService/ListUsers
+    users-api  users.v1.UserService/ListUsers
+`, logs: 3,
 	},
 	{
 		title: "gRPC GetUsers with 150 ms for a handler that takes 10 s",
@@ -153,18 +214,45 @@ var scenario = []step{
 		want:  "DEADLINE_EXCEEDED",
 		tree: `users-cli  users.v1.UserService/GetUsers
   users-api  users.v1.UserService/GetUsers
+    users-api  SELECT sessions
 `, logs: 2,
 	},
 }
 
+// signUp creates a user who makes the requests from then on.
+func signUp(name, email string) func(context.Context, *system) outcome {
+	return send("/users/me", map[string]string{"name": name, "email": email, "password": "correct horse battery"}, "")
+}
+
+// logIn has another user make the requests from then on.
+func logIn(email, password string) func(context.Context, *system) outcome {
+	return func(ctx context.Context, s *system) outcome {
+		s.token = ""
+		return send("/session", map[string]string{"email": email, "password": password}, "")(ctx, s)
+	}
+}
+
+// anonymously does what run does without a token.
+func anonymously(run func(context.Context, *system) outcome) func(context.Context, *system) outcome {
+	return func(ctx context.Context, s *system) outcome {
+		defer func(token string) { s.token = token }(s.token)
+		s.token = ""
+		return run(ctx, s)
+	}
+}
+
 // post creates a user through the web app.
 func post(name, email, inject string) func(context.Context, *system) outcome {
+	return send("/users/", map[string]string{"name": name, "email": email}, inject)
+}
+
+func send(path string, body map[string]string, inject string) func(context.Context, *system) outcome {
 	return func(ctx context.Context, s *system) outcome {
-		body, err := json.Marshal(map[string]string{"name": name, "email": email})
+		text, err := json.Marshal(body)
 		if err != nil {
 			return outcome{err: err}
 		}
-		r, err := http.NewRequestWithContext(ctx, http.MethodPost, s.web+"/users/", strings.NewReader(string(body)))
+		r, err := http.NewRequestWithContext(ctx, http.MethodPost, s.web+path, strings.NewReader(string(text)))
 		if err != nil {
 			return outcome{err: err}
 		}
@@ -172,7 +260,7 @@ func post(name, email, inject string) func(context.Context, *system) outcome {
 		if inject != "" {
 			r.Header.Set(fault.Key, inject)
 		}
-		return fetch(r)
+		return s.fetch(r)
 	}
 }
 
@@ -182,12 +270,16 @@ func get(path string) func(context.Context, *system) outcome {
 		if err != nil {
 			return outcome{err: err}
 		}
-		return fetch(r)
+		return s.fetch(r)
 	}
 }
 
-// fetch sends r and reads the lines of the answer: users, or an error.
-func fetch(r *http.Request) outcome {
+// fetch sends r and reads the lines of the answer: users, an error, or a session, whose token is that of the requests
+// from then on.
+func (s *system) fetch(r *http.Request) outcome {
+	if s.token != "" {
+		r.Header.Set("Authorization", "Bearer "+s.token)
+	}
 	response, err := http.DefaultClient.Do(r)
 	if err != nil {
 		return outcome{err: err}
@@ -196,14 +288,18 @@ func fetch(r *http.Request) outcome {
 	o := outcome{code: "OK", request: response.Header.Get("X-Request-Id"), trace: response.Header.Get("X-Trace-Id")}
 	for lines := bufio.NewScanner(response.Body); lines.Scan(); {
 		var line struct {
-			ID    string
-			Error struct{ Code, Reason, Message string }
+			ID, Token string
+			User      struct{ ID string }
+			Error     struct{ Code, Reason, Message string }
 		}
 		if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
 			return outcome{err: fmt.Errorf("%s answers %q: %w", r.URL, lines.Text(), err)}
 		}
-		if line.ID != "" {
+		if line.ID != "" || line.User.ID != "" {
 			o.users++
+		}
+		if line.Token != "" {
+			s.token = line.Token
 		}
 		if line.Error.Code != "" {
 			o.code, o.reason, o.message = line.Error.Code, line.Error.Reason, line.Error.Message
@@ -213,6 +309,11 @@ func fetch(r *http.Request) outcome {
 		o.err = fmt.Errorf("HTTP status %s and code %s do not agree", response.Status, o.code)
 	}
 	return o
+}
+
+// outgoing returns the context of the client's calls.
+func (s *system) outgoing(ctx context.Context) context.Context {
+	return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+s.token)
 }
 
 // answered returns the outcome of a gRPC call.
@@ -234,7 +335,7 @@ func importMany(n int) func(context.Context, *system) outcome {
 
 func importUsers(list ...*usersv1.NewUser) func(context.Context, *system) outcome {
 	return func(ctx context.Context, s *system) outcome {
-		stream, err := s.client.ImportUsers(ctx)
+		stream, err := s.client.ImportUsers(s.outgoing(ctx))
 		if err != nil {
 			return answered(s, 0, err)
 		}
@@ -250,7 +351,7 @@ func importUsers(list ...*usersv1.NewUser) func(context.Context, *system) outcom
 
 func tooLate(deadline time.Duration) func(context.Context, *system) outcome {
 	return func(ctx context.Context, s *system) outcome {
-		ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(ctx, fault.Key, "delay=10s"), deadline)
+		ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(s.outgoing(ctx), fault.Key, "delay=10s"), deadline)
 		defer cancel()
 		stream, err := s.client.GetUsers(ctx, &usersv1.GetUsersRequest{Ids: []string{"u-1"}})
 		if err == nil {
@@ -263,7 +364,7 @@ func tooLate(deadline time.Duration) func(context.Context, *system) outcome {
 // watchOne follows, creates a user through the web app, and ends once that user was seen.
 func watchOne(name, email string) func(context.Context, *system) outcome {
 	return func(ctx context.Context, s *system) outcome {
-		stream, err := s.client.WatchUsers(ctx)
+		stream, err := s.client.WatchUsers(s.outgoing(ctx))
 		if err != nil {
 			return answered(s, 0, err)
 		}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"time"
 
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 
@@ -24,12 +25,19 @@ import (
 	"github.com/rpcscope/rpcscope/telemetry"
 )
 
+// Who may do everything. The system listens on loopback, and what is in it ends with it.
+const (
+	admin         = "admin@example.com"
+	adminPassword = "correct horse"
+)
+
 // system is the users service, the audit service, the web app and a gRPC client, each with telemetry of its own.
 type system struct {
 	web            string // URL
 	address, audit string // where users service and audit service listen
 	client         usersv1.UserServiceClient
 	last           observe.IDs // of the client
+	token          string      // of who makes the requests
 
 	recorder *recorder
 	metrics  *sdkmetric.ManualReader // of the users service
@@ -83,7 +91,7 @@ func start(out io.Writer, webAddress, usersAddress string) (_ *system, err error
 		return audit.Serve(ctx, events, audit.Config{Faults: fault.FromMetadata, Observe: auditing})
 	})
 	s.serve(func() error {
-		return service.Serve(ctx, users, service.Config{Open: true, Audit: s.audit, Faults: true, Observe: api})
+		return service.Serve(ctx, users, service.Config{Admin: admin, AdminPassword: adminPassword, Audit: s.audit, Faults: true, Observe: api})
 	})
 	pages, err := listen(webAddress)
 	if err != nil {
@@ -100,7 +108,14 @@ func start(out io.Writer, webAddress, usersAddress string) (_ *system, err error
 	}
 	s.close = append(s.close, conn.Close)
 	s.client = usersv1.NewUserServiceClient(conn)
-	return s, nil
+	return s, s.ready()
+}
+
+// ready waits until the users service serves.
+func (s *system) ready() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	return service.Check(ctx, s.address)
 }
 
 // telemetry sets up the telemetry of one service.

@@ -48,13 +48,16 @@ type system struct {
 
 func start(t *testing.T, api, app observe.By, cfg web.Config) *system {
 	t.Helper()
+	return startWith(t, service.Config{Open: true, Faults: true, Observe: api}, app, cfg)
+}
+
+func startWith(t *testing.T, users service.Config, app observe.By, cfg web.Config) *system {
+	t.Helper()
 	s := &system{t: t, client: &http.Client{Transport: &http.Transport{}, Timeout: 20 * time.Second}}
-	users, pages := listen(t), listen(t)
-	s.stopAPI = serve(t, func(ctx context.Context) error {
-		return service.Serve(ctx, users, service.Config{Open: true, Faults: true, Observe: api})
-	})
+	calls, pages := listen(t), listen(t)
+	s.stopAPI = serve(t, func(ctx context.Context) error { return service.Serve(ctx, calls, users) })
 	cfg.Observe = app
-	s.stopWeb = serve(t, func(ctx context.Context) error { return web.Serve(ctx, pages, users.Addr().String(), cfg) })
+	s.stopWeb = serve(t, func(ctx context.Context) error { return web.Serve(ctx, pages, calls.Addr().String(), cfg) })
 	t.Cleanup(s.client.CloseIdleConnections)
 	s.url = "http://" + pages.Addr().String()
 	if response := s.do("GET", "/readyz", ""); response.StatusCode != 200 {
