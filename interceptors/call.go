@@ -116,7 +116,8 @@ type added struct {
 	receive []scoped[func(any) error]
 
 	attributes []attribute.KeyValue
-	fork       *fork    // of a Call: what it is to another; of one that is hedged: the one that counts
+	fork       *fork // of a Call: what it is to another; of one that is hedged: the one that counts
+	overrides  overrides
 	deadline   deadline // zero unless Timeout or MaxTimeout has seen the call
 }
 

@@ -67,6 +67,7 @@ func newChainedStream(r *rpc, chain []Interceptor, desc *grpc.StreamDesc, open o
 		opened: make(chan struct{}, 1),
 		done:   make(chan struct{}),
 	}
+	r.call.override(opts)
 	ctx, cancel := context.WithCancel(context.WithValue(r, chainedKey{}, s))
 	s.cancel = cancel
 	go s.run(ctx, chain)

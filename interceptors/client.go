@@ -172,6 +172,7 @@ func (c *client) invoke(ctx context.Context, r *rpc, req, reply any, cc *grpc.Cl
 func (c *client) unaryChain(r *rpc, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts []grpc.CallOption) error {
 	call := &r.call
 	call.Request = req
+	call.override(opts)
 	err := walk(r, c.chain, call, func(ctx context.Context) error {
 		r, call, reply, opts := r, call, reply, opts
 		if f := call.forkIn(ctx); f != nil {

@@ -80,6 +80,7 @@ type RetryPolicy struct {
 // and [Token]. For methods that the connection's service config has a retry
 // policy for, which gRPC itself follows, Retry does nothing: attempts would
 // multiply. The same policy for gRPC is [RetryServiceConfig].
+// For one call [CallRetry] takes the policy's place.
 //
 // It panics if the policy makes no sense. It does nothing on a server.
 func Retry(p RetryPolicy) Interceptor {
@@ -90,6 +91,9 @@ func Retry(p RetryPolicy) Interceptor {
 			return next(ctx)
 		}
 		r := &retrying{RetryPolicy: p, call: call, budget: budgets.of(call.Target())}
+		if call.added != nil && call.added.overrides.retry != nil {
+			r.RetryPolicy = *call.added.overrides.retry
+		}
 		return r.run(ctx, next)
 	}
 }

@@ -33,6 +33,8 @@ var ErrTimeout = errors.Define(codes.DeadlineExceeded, "rpcscope", "TIMEOUT", "t
 // [ErrTimeout], and rpcscope.server.rejected counts the call with the reason
 // "timeout".
 //
+// On a client [CallTimeout] takes its place for one call.
+//
 // Span and access log have rpcscope.deadline.budget_ms, the time that the call
 // had when it began, rpcscope.deadline.remaining_ms, what was left of it at the
 // end, negative if that came late, and rpcscope.deadline.source, which is
@@ -43,6 +45,12 @@ func Timeout(d time.Duration) Interceptor {
 		if at, ok := callersDeadline(ctx, call); ok {
 			call.add().deadline.meet(at)
 			return next(ctx)
+		}
+		d := d
+		if call.added != nil && call.added.overrides.timeout != nil {
+			if d = *call.added.overrides.timeout; d == 0 {
+				return next(ctx)
+			}
 		}
 		return limited(ctx, call, next, d, "default")
 	}
