@@ -107,7 +107,9 @@ func TestSecretsOfCalls(t *testing.T) { // rule 29
 	}
 	_ = conn.Close()
 	gs.GracefulStop()
-	<-served
+	if err := <-served; err != nil && !errors.Is(err, http.ErrServerClosed) {
+		t.Error(err)
+	}
 	outputs := map[string]string{}
 	for name, tel := range map[string]*telemetry.Telemetry{"web": web, "users": users} {
 		page := httptest.NewRecorder()

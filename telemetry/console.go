@@ -17,13 +17,23 @@ const (
 )
 
 // Console prints each finished trace as a tree, for a terminal: one line per
-// span with service, method, duration, code and error reason.
+// span with service, method, duration, code and error reason; for a stream the
+// messages sent and received (↑3 ↓120), where the span has them as events
+// (interceptors.WithMessageEvents); the attempts of a call by number.
+//
+// A long trace stays readable. Of siblings that look the same, with all that
+// is below them, three are shown and the others are one line with their time,
+// mean and maximum; one with an error is always shown by itself. What is deeper
+// than 12 levels is not indented further, and of more than 100 lines those
+// without an error are left out first. Control characters do not reach the
+// terminal.
 //
 // It is a span processor. One Console may be given to several handles of a
 // process ([WithSpanProcessor]): a trace that passes through them prints as one
 // tree. A trace is printed when none of its spans is open, in one Write, so
 // that concurrent traces never interleave. Memory is bounded. It is for
-// development: printing takes place on the goroutine that ends the last span.
+// development: printing takes place on the goroutine that ends the last span,
+// and a terminal that is slow holds up that one, and no other.
 type Console struct {
 	w      io.Writer
 	colour bool
@@ -40,7 +50,8 @@ type consoleTrace struct {
 	omitted int
 }
 
-// NewConsole returns a Console that writes to w; nil means os.Stdout. It uses
+// NewConsole returns a Console that writes to w; nil means os.Stdout. Two
+// Consoles must not share a w that is not safe for concurrent use. It uses
 // colours when w is a terminal, unless NO_COLOR is set or TERM is "dumb"
 // (https://no-color.org).
 func NewConsole(w io.Writer) *Console {

@@ -28,12 +28,22 @@
 // The environment is read once and validated: a wrong number or name is
 // replaced by the default and reported ([Telemetry.Warnings]), an unusable
 // exporter is an error of [Setup] that turns off that exporter only. An empty
-// variable is an unset one. ENVIRONMENT.md beside this file lists them all.
+// variable is an unset one. ENVIRONMENT.md beside this file lists them all, and
+// those of the specification that are not honoured, with the reason.
 //
 // An endpoint's scheme decides about TLS, for all signals alike: http is
 // plaintext, https is TLS. "host:port" without a scheme is plaintext on loopback
 // and an error elsewhere. Port 4318 means OTLP/HTTP unless
 // OTEL_EXPORTER_OTLP_PROTOCOL says otherwise.
+//
+// # Secrets
+//
+// Header values, tokens in a URL's path, what certificate and key files hold:
+// none of it is in a report, an error, [Telemetry.Config] or [Telemetry.Stats],
+// not even where a back end quotes it. A URL with a user, a password or a query
+// is refused, and not shown: credentials go into OTEL_EXPORTER_OTLP_HEADERS or
+// [WithHeaders]. The attributes of the resource are telemetry and go where it
+// goes; the command line is never one of them.
 //
 // # When the collector is in trouble
 //
