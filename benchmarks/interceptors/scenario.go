@@ -43,6 +43,11 @@ var scenarios = []scenario{
 	validateScenario,
 	payloadRatio,
 	payloadLogged,
+	rateLimitGlobal,
+	rateLimitPeer,
+	rateLimitUser,
+	concurrencyScenario,
+	adaptiveScenario,
 }
 
 // noop is what an interceptor costs that does nothing.
