@@ -104,6 +104,29 @@
 // What calls had and what they left is on their spans:
 // rpcscope.deadline.budget_ms, .remaining_ms and .source.
 //
+// # Who may call
+//
+// An [Authenticator] says who makes a call: [BearerToken], [HeaderValue],
+// [PeerCertificate], a function that sees the call, or the [FirstOf] several that
+// knows. Tokens of OpenID Connect providers, with keys from a JWKS server, are for
+// the module github.com/rpcscope/rpcscope/interceptors/jwtauth. Authorize has rules by
+// method, and nobody may make a call that no rule is for. Only an identity that was
+// verified in this process counts, never one that came as baggage.
+//
+//	interceptors.Authenticate(
+//		interceptors.FirstOf(interceptors.BearerToken(verify), interceptors.PeerCertificate(service)),
+//		interceptors.AllowAnonymous(interceptors.Methods("/grpc.health.v1.Health/*")),
+//		interceptors.Recheck(10*time.Minute)),
+//	interceptors.Authorize(
+//		interceptors.Anyone("/grpc.health.v1.Health/*"),
+//		interceptors.Allow("/users.v1.UserService/DeleteUser", interceptors.Role("admin")),
+//		interceptors.Allow("/users.v1.UserService/*", interceptors.Scope("users.read")))
+//
+// A stream ends when the credentials do that it was opened with
+// ([ErrIdentityExpired]) and, with [Recheck], soon after they are taken back.
+// Callers are told that they are not known or not allowed; which requirement they do
+// not meet is rpcscope.authorization.missing of span and log. Tokens are in neither.
+//
 // # Validation
 //
 // Without arguments Validate has messages validate themselves, as
