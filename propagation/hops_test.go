@@ -15,7 +15,6 @@ import (
 	"go.opentelemetry.io/otel/baggage"
 	otelprop "go.opentelemetry.io/otel/propagation"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
-	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -23,6 +22,8 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/rpcscope/rpcscope/propagation"
+	"github.com/rpcscope/rpcscope/telemetry"
+	"github.com/rpcscope/rpcscope/telemetry/telemetrytest"
 )
 
 // arrival is what a server saw of a call.
@@ -137,14 +138,17 @@ func TestRule19SameIDAcrossAttempts(t *testing.T) {
 
 // baggageCopy is what contrib's baggagecopy processor does: it makes attributes
 // of all baggage in the context of a span that starts.
-type baggageCopy struct{ *tracetest.SpanRecorder }
+type baggageCopy struct{}
 
-func (b baggageCopy) OnStart(ctx context.Context, s sdktrace.ReadWriteSpan) {
+func (baggageCopy) OnStart(ctx context.Context, s sdktrace.ReadWriteSpan) {
 	for _, m := range baggage.FromContext(ctx).Members() {
 		s.SetAttributes(attribute.String(m.Key(), m.Value()))
 	}
-	b.SpanRecorder.OnStart(ctx, s)
 }
+
+func (baggageCopy) OnEnd(sdktrace.ReadOnlySpan)      {}
+func (baggageCopy) ForceFlush(context.Context) error { return nil }
+func (baggageCopy) Shutdown(context.Context) error   { return nil }
 
 // Rule 20: what an untrusted peer sends reaches no span, not through a baggage
 // processor and not through otelgrpc, and what a trusted one sends as its
@@ -162,9 +166,8 @@ func TestRule20NothingReachesSpans(t *testing.T) {
 			[]attribute.KeyValue{attribute.String("plan", "free")}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			rec := tracetest.NewSpanRecorder()
-			tp := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(baggageCopy{rec}))
-			defer func() { _ = tp.Shutdown(context.Background()) }()
+			rec := telemetrytest.New(t, telemetry.WithSpanProcessor(baggageCopy{}))
+			tp := rec.Telemetry().TracerProvider()
 			work := func(ctx context.Context) error {
 				_, span := tp.Tracer("test").Start(ctx, "work")
 				span.End()
@@ -179,7 +182,7 @@ func TestRule20NothingReachesSpans(t *testing.T) {
 					t.Fatal(err)
 				}
 				var got []attribute.KeyValue
-				for _, s := range rec.Started() {
+				for _, s := range rec.Spans().All() {
 					if s.SpanContext().TraceID().String() != someTraceparent[3:35] {
 						t.Errorf("%s: span %s is in another trace", kind.name, s.Name())
 					}
@@ -204,8 +207,7 @@ func TestRule20NothingReachesSpans(t *testing.T) {
 // sends, and the reverse.
 func TestInteropWithOTelGRPC(t *testing.T) {
 	plain := otelprop.NewCompositeTextMapPropagator(otelprop.TraceContext{}, otelprop.Baggage{})
-	tp := sdktrace.NewTracerProvider()
-	defer func() { _ = tp.Shutdown(context.Background()) }()
+	tp := telemetrytest.New(t).Telemetry().TracerProvider()
 	ours := propagation.New(propagation.WithTrust(propagation.TrustAll),
 		propagation.WithOutbound(func(context.Context, string, string) propagation.Outbound {
 			o := propagation.DefaultOutbound()

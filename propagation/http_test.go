@@ -17,12 +17,11 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	otelprop "go.opentelemetry.io/otel/propagation"
-	sdktrace "go.opentelemetry.io/otel/sdk/trace"
-	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc/peer"
 
 	"github.com/rpcscope/rpcscope/propagation"
+	"github.com/rpcscope/rpcscope/telemetry/telemetrytest"
 )
 
 // handled is what a handler behind Handler saw.
@@ -280,10 +279,8 @@ func TestRule20OwnTrustFuncOverHTTP(t *testing.T) {
 func TestHandlerBesideTracing(t *testing.T) {
 	for _, order := range []string{"tracing outside", "tracing inside"} {
 		t.Run(order, func(t *testing.T) {
-			rec := tracetest.NewSpanRecorder()
-			tp := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(rec))
-			defer func() { _ = tp.Shutdown(context.Background()) }()
-			tracer := tp.Tracer("test")
+			rec := telemetrytest.New(t)
+			tracer := rec.Telemetry().TracerProvider().Tracer("test")
 			p := propagation.New(propagation.WithTrust(propagation.TrustPeers(netip.MustParsePrefix("127.0.0.0/8"))))
 			tracing := func(next http.Handler) http.Handler { // what otelhttp does
 				return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -313,19 +310,14 @@ func TestHandlerBesideTracing(t *testing.T) {
 			if id := propagation.RequestID(got.ctx); id == "" || id != resp.Header.Get("X-Request-Id") {
 				t.Errorf("request id %q, echoed %q", id, resp.Header.Get("X-Request-Id"))
 			}
-			spans := map[string]sdktrace.ReadOnlySpan{}
-			for _, s := range rec.Ended() {
-				spans[s.Name()] = s
+			if diff := cmp.Diff("server server\n  work internal\n", rec.Tree()); diff != "" {
+				t.Fatalf("spans (-want +got):\n%s", diff)
 			}
-			if len(rec.Ended()) != 2 || len(spans) != 2 {
-				t.Fatalf("%d spans, want server and work", len(rec.Ended()))
-			}
-			if got := spans["server"].Parent().SpanID().String(); got != someTraceparent[36:52] {
+			server := rec.Spans().Named("server").One()
+			if got := server.Parent().SpanID().String(); got != someTraceparent[36:52] {
 				t.Errorf("parent of server is %s, want the caller's span", got)
 			}
-			if got, want := spans["work"].Parent().SpanID(), spans["server"].SpanContext().SpanID(); got != want {
-				t.Errorf("parent of work is %s, want server %s", got, want)
-			}
+			rec.Spans().Named("work").One().ChildOf(server)
 		})
 	}
 }

@@ -25,7 +25,8 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// recording is where a stack records.
+// recording is where a stack records: a bare SDK, as the peers' own examples
+// have it. telemetrytest would fail the tests for the spans that peers never end.
 type recording struct {
 	recorder *tracetest.SpanRecorder
 	tracer   *sdktrace.TracerProvider

@@ -10,11 +10,11 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rpcscope/rpcscope/propagation"
+	"github.com/rpcscope/rpcscope/telemetry"
+	"github.com/rpcscope/rpcscope/telemetry/telemetrytest"
 	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
 	"go.opentelemetry.io/contrib/processors/baggagecopy"
 	otelprop "go.opentelemetry.io/otel/propagation"
-	sdktrace "go.opentelemetry.io/otel/sdk/trace"
-	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
 )
 
@@ -27,9 +27,8 @@ func TestHandlerBesideOTelHTTP(t *testing.T) {
 	for _, order := range []string{"otelhttp outside", "otelhttp inside"} {
 		for _, trusted := range []bool{true, false} {
 			t.Run(order+map[bool]string{true: ", trusted", false: ", untrusted"}[trusted], func(t *testing.T) {
-				rec := tracetest.NewSpanRecorder()
-				tp := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(baggagecopy.NewSpanProcessor(baggagecopy.AllowAllMembers)), sdktrace.WithSpanProcessor(rec))
-				defer func() { _ = tp.Shutdown(context.Background()) }()
+				rec := telemetrytest.New(t, telemetry.WithSpanProcessor(baggagecopy.NewSpanProcessor(baggagecopy.AllowAllMembers)))
+				tp := rec.Telemetry().TracerProvider()
 				prefix := "198.51.100.0/24"
 				if trusted {
 					prefix = "127.0.0.0/8"
@@ -85,25 +84,18 @@ func TestHandlerBesideOTelHTTP(t *testing.T) {
 				}
 				web.Close()
 
-				var server, out sdktrace.ReadOnlySpan
-				for _, s := range rec.Ended() {
-					switch s.SpanKind() {
-					case trace.SpanKindServer:
-						server = s
-					case trace.SpanKindClient:
-						out = s
-					}
-					for _, kv := range s.Attributes() {
-						if kv.Key == "user.id" || kv.Key == "secret" && !trusted {
-							t.Errorf("%s has %s", s.Name(), kv.Key)
-						}
-					}
+				server, out := rec.Spans().Kind(trace.SpanKindServer).One(), rec.Spans().Kind(trace.SpanKindClient).One().Lacks("user.id")
+				server.Lacks("user.id")
+				if !trusted {
+					server.Lacks("secret")
+					out.Lacks("secret")
 				}
-				if len(rec.Ended()) != 2 || server == nil || out == nil {
-					t.Fatalf("%d spans, want one server and one client", len(rec.Ended()))
+				if n := rec.Spans().Len(); n != 2 {
+					t.Errorf("%d spans, want one server and one client:\n%s", n, rec.Tree())
 				}
-				if server.Parent().SpanID().String() != parent[36:52] || out.Parent().SpanID() != server.SpanContext().SpanID() {
-					t.Error("the spans are not one below the other")
+				out.ChildOf(server)
+				if got := server.Parent().SpanID().String(); got != parent[36:52] {
+					t.Errorf("parent of the server's span is %s, want the caller's span", got)
 				}
 				h := <-sent
 				for _, k := range []string{"User-Agent", "Accept-Encoding"} {

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.uber.org/goleak"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
@@ -31,6 +30,7 @@ import (
 	"github.com/rpcscope/rpcscope/examples/internal/store"
 	"github.com/rpcscope/rpcscope/examples/internal/users"
 	"github.com/rpcscope/rpcscope/interceptors"
+	"github.com/rpcscope/rpcscope/telemetry/telemetrytest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -38,7 +38,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // start returns a service and a client connected to it through a pipe.
 func start(t *testing.T, faults fault.Injector) (*service.Service, usersv1.UserServiceClient) {
 	t.Helper()
-	svc, client, _ := startObserved(t, faults, observe.By{TracerProvider: sdktrace.NewTracerProvider(), Logger: slog.New(slog.DiscardHandler)})
+	svc, client, _ := startObserved(t, faults, observe.By{TracerProvider: telemetrytest.New(t).Telemetry().TracerProvider(), Logger: slog.New(slog.DiscardHandler)})
 	return svc, client
 }
 

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"fmt"
 	"path/filepath"
-	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -13,8 +12,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"go.opentelemetry.io/otel/attribute"
-	sdktrace "go.opentelemetry.io/otel/sdk/trace"
-	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/goleak"
 
@@ -22,6 +19,7 @@ import (
 	"github.com/rpcscope/rpcscope/examples/internal/database"
 	"github.com/rpcscope/rpcscope/examples/internal/store"
 	"github.com/rpcscope/rpcscope/examples/internal/users"
+	"github.com/rpcscope/rpcscope/telemetry/telemetrytest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -287,13 +285,13 @@ func TestOpenFile(t *testing.T) {
 
 // One span a statement, beneath the caller's, and none outside a request: not for migrations, rows or connections.
 func TestSpans(t *testing.T) {
-	recorder := tracetest.NewSpanRecorder()
-	provider := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder))
+	recorder := telemetrytest.New(t)
+	provider := recorder.Telemetry().TracerProvider()
 	s := open(t, database.Config{TracerProvider: provider})
 	if _, err := s.Create(t.Context(), person(0)); err != nil {
 		t.Fatal(err)
 	}
-	if got := recorder.Ended(); len(got) != 0 {
+	if got := recorder.Spans().All(); len(got) != 0 {
 		t.Fatalf("%d spans outside a request, the first %q, want none", len(got), got[0].Name())
 	}
 
@@ -309,15 +307,12 @@ func TestSpans(t *testing.T) {
 	if _, err := s.Create(ctx, person(1)); err == nil {
 		t.Fatal("the same user was created twice")
 	}
+	parent.End()
+	request := recorder.Spans().Named("request").One()
 	var names []string
-	for _, span := range recorder.Ended() {
+	for _, span := range recorder.Spans().Kind(trace.SpanKindClient).All() {
 		names = append(names, span.Name())
-		if span.Parent().SpanID() != parent.SpanContext().SpanID() || span.SpanKind() != trace.SpanKindClient {
-			t.Errorf("span %q has parent %v and kind %v, want the request's and client", span.Name(), span.Parent().SpanID(), span.SpanKind())
-		}
-		if system := attribute.String("db.system.name", "sqlite"); !slices.Contains(span.Attributes(), system) {
-			t.Errorf("span %q lacks %v: %v", span.Name(), system, span.Attributes())
-		}
+		span.ChildOf(request).Has(attribute.String("db.system.name", "sqlite"))
 	}
 	want := []string{"BEGIN", "SELECT users", "INSERT users", "COMMIT", "SELECT users", "BEGIN", "SELECT users", "ROLLBACK"}
 	if diff := cmp.Diff(want, names); diff != "" {
