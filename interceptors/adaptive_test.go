@@ -149,7 +149,7 @@ const work = 40 * time.Millisecond // what a call takes
 // answered in time stays near what the service can do, and those who are let in
 // are answered soon. Without the limit next to nothing is answered in time.
 func TestAdaptiveLimitKeepsGoodput(t *testing.T) {
-	const warmup, during = 15 * time.Second, 30 * time.Second
+	const warmup, during = 10 * time.Second, 15 * time.Second
 	for workers, overloads := range map[int][]float64{4: {1.5, 10}, 16: {1.5, 4}, 64: {1.5}} {
 		for _, overload := range overloads {
 			for name, takes := range map[string]func(*interceptors.Call) time.Duration{"even": always(work), "uneven": exponential(work)} {
@@ -189,7 +189,7 @@ func TestAdaptiveLimitKeepsGoodput(t *testing.T) {
 func TestAdaptiveLimitShedsNothingWithoutNeed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &service{make(chan struct{}, 64), exponential(work)}
-		f := simulate(t, adaptive(), s, 10*time.Second, 60*time.Second, load{0.7 * 64 / work.Seconds(), unaryMethod, "", time.Second})[0]
+		f := simulate(t, adaptive(), s, 5*time.Second, 20*time.Second, load{0.7 * 64 / work.Seconds(), unaryMethod, "", time.Second})[0]
 		if all := f.good + f.shed + f.late; float64(f.shed+f.late) > 0.005*float64(all) {
 			t.Errorf("of %d calls %d were shed and %d were late, want fewer than one in 200", all, f.shed, f.late)
 		}
@@ -199,7 +199,7 @@ func TestAdaptiveLimitShedsNothingWithoutNeed(t *testing.T) {
 // Half of the workers break down under load, and come back: the limit follows.
 func TestAdaptiveLimitFollowsCapacity(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const workers = 32
+		const workers = 16
 		s := &service{make(chan struct{}, workers), exponential(work)}
 		i, asked := adaptive(), load{1.5 * workers / work.Seconds(), unaryMethod, "", time.Second}
 		capacity := workers / work.Seconds()
@@ -207,7 +207,7 @@ func TestAdaptiveLimitFollowsCapacity(t *testing.T) {
 			for range broken {
 				s.workers <- struct{}{}
 			}
-			f := simulate(t, i, s, 20*time.Second, 20*time.Second, asked)[0]
+			f := simulate(t, i, s, 15*time.Second, 20*time.Second, asked)[0]
 			got := float64(f.good) / 20 / (capacity * float64(workers-broken) / workers)
 			if got < 0.85 || f.quantile(0.99) > 12*work {
 				t.Errorf("phase %d: %.2f of the capacity was used, p99 %v; want 0.85 and at most %v", phase, got, f.quantile(0.99), 12*work)
@@ -251,9 +251,9 @@ func TestAdaptiveLimitSimulatedPriorities(t *testing.T) {
 			}
 			return interceptors.PriorityHigh
 		}})
-		f := simulate(t, i, s, 20*time.Second, 30*time.Second,
+		f := simulate(t, i, s, 10*time.Second, 20*time.Second,
 			load{0.6 * capacity, unaryMethod, "high", time.Second}, load{3 * capacity, unaryMethod, "low", time.Second})
-		high, low := float64(f[0].good)/30, float64(f[1].good)/30
+		high, low := float64(f[0].good)/20, float64(f[1].good)/20
 		if high < 0.99*0.6*capacity {
 			t.Errorf("%.0f of %.0f calls a second that matter were answered, want nearly all", high, 0.6*capacity)
 		}
@@ -301,7 +301,7 @@ func TestAdaptiveLimitLearnsFromUnarySuccesses(t *testing.T) {
 						}
 					}
 				}()
-				f := simulate(t, i, s, 10*time.Second, 30*time.Second, load{0.8 * capacity, unaryMethod, "", time.Second})[0]
+				f := simulate(t, i, s, 10*time.Second, 20*time.Second, load{0.8 * capacity, unaryMethod, "", time.Second})[0]
 				close(stop)
 				<-stopped
 				if all := f.good + f.shed + f.late; float64(f.good) < 0.97*float64(all) {
@@ -325,7 +325,7 @@ func TestAdaptiveLimitBesideStreams(t *testing.T) {
 				ended <- i(context.Background(), &interceptors.Call{FullMethod: bidiMethod, Kind: interceptors.BidiStream}, func(context.Context) error { <-release; return nil })
 			}()
 		}
-		f := simulate(t, i, s, 20*time.Second, 20*time.Second, load{3 * capacity, unaryMethod, "", time.Second})[0]
+		f := simulate(t, i, s, 10*time.Second, 20*time.Second, load{3 * capacity, unaryMethod, "", time.Second})[0]
 		if got := float64(f.good) / 20 / capacity; got < 0.9 || f.quantile(0.99) > 6*work {
 			t.Errorf("%.2f of the capacity was used, p99 %v; want 0.9 and at most %v", got, f.quantile(0.99), 6*work)
 		}

@@ -127,6 +127,21 @@
 // Callers are told that they are not known or not allowed; which requirement they do
 // not meet is rpcscope.authorization.missing of span and log. Tokens are in neither.
 //
+// # Limits
+//
+// RateLimit refuses what is more than a key may have, with ResourceExhausted and the
+// time to come back. A key is a user, a tenant, an address, a method, everybody or what a
+// function says; the number of keys is bounded. [NewTokenBucket] counts in this process;
+// the module github.com/rpcscope/rpcscope/interceptors/redislimit counts for several
+// servers, in Redis; anything else is a [Limiter]. One that fails lets calls happen,
+// or refuses them with [FailClosed], and says so in
+// rpcscope.server.limiter.failures.
+//
+// ConcurrencyLimit sheds what is more than may run at the same time, with
+// Unavailable, and AdaptiveLimit finds out how much that is. Neither queues. Health
+// checks are exempt from both, and a [PriorityFunc] says what is shed first.
+// rpcscope.server.concurrency.limit is the limit, by rpcscope.limit.kind.
+//
 // # Validation
 //
 // Without arguments Validate has messages validate themselves, as

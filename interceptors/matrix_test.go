@@ -71,6 +71,14 @@ func chainOf(c *cell, side interceptors.Side) []interceptors.Option {
 // looking are interceptors that let all of the matrix pass.
 var looking = []interceptors.Option{interceptors.Timeout(time.Hour), interceptors.MaxTimeout(time.Hour), interceptors.Validate(), interceptors.LogPayloads()}
 
+func limiting(*cell, interceptors.Side) []interceptors.Option {
+	bucket := interceptors.NewTokenBucket(1e6, 1e6)
+	return []interceptors.Option{
+		interceptors.ConcurrencyLimit(10), interceptors.AdaptiveLimit(interceptors.AdaptivePolicy{}),
+		interceptors.RateLimit(bucket, interceptors.ByUser, interceptors.QuotaHeaders()), interceptors.RateLimit(bucket, interceptors.ByMethod, interceptors.PerMessage()),
+	}
+}
+
 func authenticated(*cell, interceptors.Side) []interceptors.Option {
 	a := interceptors.AuthenticatorFunc(func(context.Context, *interceptors.Call) (propagation.Identity, error) {
 		return propagation.Identity{UserID: "ada", ExpiresAt: time.Now().Add(time.Hour)}, nil
@@ -106,6 +114,8 @@ var installs = []install{
 	serversHave("chain", feature{options: chainOf}),
 	clientsHave("chain", feature{options: chainOf}),
 	serversHave("authentication", feature{options: authenticated}),
+	serversHave("limits", feature{options: limiting}),
+	clientsHave("limits", feature{options: limiting}),
 	clientsHave("retries", feature{turns: kinds, options: options(interceptors.Retry(interceptors.RetryPolicy{MaxAttempts: 1, PerAttemptTimeout: time.Hour}))}),
 	clientsHave("hedges", feature{turns: kinds[:1], options: options(interceptors.Hedge(interceptors.HedgePolicy{MaxAttempts: 1}))}),
 	serversHave("timeouts, validation, payloads", feature{options: options(looking...)}),
