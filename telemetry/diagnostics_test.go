@@ -74,3 +74,19 @@ func TestSDKLog(t *testing.T) {
 		t.Errorf("got\n%swant\n%s", &log, want)
 	}
 }
+
+// What the HTTP server of the Prometheus endpoint logs is diagnostics too.
+func TestPrometheusServerLog(t *testing.T) { // rule 33
+	var log DiagLog
+	p, _, err := newPrometheusExporter("127.0.0.1:0", "WithPrometheus", log.diagnostics())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.server.ErrorLog.Print("http: panic serving")
+	if err := p.close(); err != nil {
+		t.Error(err)
+	}
+	if got := log.String(); got != "level=WARN msg=\"http: panic serving\"\n" {
+		t.Errorf("reported %q", got)
+	}
+}

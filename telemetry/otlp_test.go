@@ -157,3 +157,28 @@ func TestSpanExporterIsNotRetried(t *testing.T) {
 		t.Errorf("%d calls; stats are %+v", e.calls, st)
 	}
 }
+
+// Stats adds the exporters of a signal up; the worst state and the last error count.
+func TestStatsOfSeveralExporters(t *testing.T) {
+	c := telemetrytest.NewCollector(t, telemetrytest.OK)
+	bad, worse := &failingExporter{}, &failingExporter{}
+	var diag telemetry.DiagLog
+	tel := setup(t, nil, telemetry.WithEndpoint(c.Endpoint()), telemetry.WithSpanExporter(bad), telemetry.WithSpanExporter(worse),
+		telemetry.WithoutMetrics(), telemetry.WithoutLogs(), telemetry.WithDiagnostics(diag.Handler()))
+	emit(t, tel)
+	if st := tel.Stats(); st.Traces.Queued != 3 || st.Traces.State != telemetry.StateIdle || st.Traces.LastError != nil || st.Metrics.State != telemetry.StateOff || st.Logs.State != telemetry.StateOff {
+		t.Errorf("before: %+v", st)
+	}
+	if err := tel.ForceFlush(t.Context()); !errors.Is(err, telemetry.ErrDataLost) {
+		t.Errorf("ForceFlush: %v", err)
+	}
+	st := tel.Stats().Traces
+	if st.Exported != 1 || st.Failed != 2 || st.Dropped != 0 || st.Queued != 0 || st.State != telemetry.StateFailing || st.LastError.Error() != "disk full" {
+		t.Errorf("stats are %+v", st)
+	}
+	for _, place := range []string{"exporter://WithSpanExporter", "exporter://WithSpanExporter#2"} {
+		if got := diag.Lines("cannot deliver telemetry to " + place + "\""); len(got) != 1 {
+			t.Errorf("%s: reported %q", place, got)
+		}
+	}
+}

@@ -3,6 +3,7 @@ package telemetry
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
@@ -55,7 +56,8 @@ func newPrometheusExporter(addr, source string, diag *diagnostics) (*prometheusE
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", p.http)
-	p.server = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute}
+	p.server = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute,
+		ErrorLog: slog.NewLogLogger(diag.Handler(), slog.LevelWarn)} // package log may lead to slog.Default
 	p.done = make(chan struct{})
 	go func() {
 		defer close(p.done)

@@ -10,6 +10,8 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -209,6 +211,41 @@ func TestSecondSetup(t *testing.T) { // rule 35
 	}
 	if err := third.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// Setups at once: one sets up, the others share it.
+func TestConcurrentSetups(t *testing.T) { // rule 35
+	var fresh atomic.Int64
+	handles := make([]*Telemetry, 8)
+	var wg sync.WaitGroup
+	for i := range handles {
+		wg.Go(func() {
+			tel, err := Setup(t.Context(), quiet(nil).Option(), WithConsole(&bytes.Buffer{}), WithServiceName("one"))
+			if err == nil {
+				fresh.Add(1)
+			} else if !errors.Is(err, ErrAlreadySetup) {
+				t.Error(err)
+			}
+			handles[i] = tel
+		})
+	}
+	wg.Wait()
+	if n := fresh.Load(); n != 1 {
+		t.Errorf("%d handles are of their own", n)
+	}
+	for _, tel := range handles {
+		if tel.TracerProvider() != handles[0].TracerProvider() || tel.Logger() != handles[0].Logger() {
+			t.Error("two handles have providers of their own")
+		}
+		if err := tel.ForceFlush(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, tel := range handles {
+		if err := tel.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

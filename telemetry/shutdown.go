@@ -11,14 +11,17 @@ import (
 )
 
 // Shutdown flushes and releases everything. It takes until ctx ends at most,
-// and never longer than [WithShutdownTimeout]; an expired ctx still releases
-// everything. All signals are stopped side by side, each with all of the time.
+// and never longer than [WithShutdownTimeout]; then it breaks off what is under
+// way, cuts the connections and gives up to half a second to those that have to
+// notice. So an expired ctx releases everything too. All signals are stopped
+// side by side, each with all of the time.
 //
 // It returns [ErrDataLost], wrapped, when telemetry that was still queued could
 // not be delivered. That nobody ever listened on the default endpoint is no
 // loss: nobody asked for the data.
 //
-// Further calls return what the first one did. On a handle that came with
+// Further calls return what the first one did, or their own ctx's error when
+// that ends before. On a handle that came with
 // [ErrAlreadySetup] it does nothing. Afterwards the providers do nothing, and
 // Setup may be called again.
 func (t *Telemetry) Shutdown(ctx context.Context) error {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 
@@ -263,8 +264,12 @@ func (c *core) buildTraces(ctx context.Context, env *environment) error {
 			s.queues, processors = append(s.queues, p), append(processors, p)
 		}
 	}
-	for _, e := range o.spanExporters {
-		d := c.delivery(signalTraces, customExporter("WithSpanExporter", batch))
+	for i, e := range o.spanExporters {
+		name := "WithSpanExporter"
+		if i > 0 { // each is doing well or badly by itself
+			name += "#" + strconv.Itoa(i+1)
+		}
+		d := c.delivery(signalTraces, customExporter(name, batch))
 		d.once = true
 		p := newSpanProcessor(batch, e, d, queueFull)
 		s.queues, processors = append(s.queues, p), append(processors, p)
