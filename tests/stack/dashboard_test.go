@@ -269,6 +269,7 @@ func TestDashboards(t *testing.T) {
 	for _, tt := range []struct{ name, old, new, want string }{
 		{"metric renamed", "rpc_server_call_duration_seconds_count", "rpc_server_duration_seconds_count", "selects no series"},
 		{"metric missing", "rpcscope_server_active_calls", "rpcscope_client_active_calls", "rpcscope_server_active_calls is on no panel"},
+		{"reason of a refusal renamed", "rpcscope_server_rejected_total", "rpcscope_server_refused_total", "rpcscope_server_rejected_total is on no panel"},
 		{"masked by or", "rpcscope_client_panics_total", "rpcscope_client_panic_total", "selects no series"},
 		{"label renamed", `rpc_response_status_code!=\"OK\"`, `code=~\".+\"`, "selects no series"},
 		{"never a number", `\"}[$__rate_interval])))`, `\"}[$__rate_interval]))) / 0 * 0`, "returns no number"},
@@ -321,9 +322,9 @@ func checkNumbers(t *testing.T, b *backend, now time.Time) {
 	}
 	delete(got, "p99 latency")
 	want := map[string]float64{
-		"Calls":         4 / interval.Seconds(), // of the five, one never left the client
-		"Server faults": 2. / 4,                 // UNAVAILABLE and INTERNAL, not NOT_FOUND
-		"Client faults": 4. / 5,
+		"Calls":         5 / interval.Seconds(), // of the six, one never left the client
+		"Server faults": 2. / 5,                 // UNAVAILABLE and INTERNAL, neither NOT_FOUND nor RESOURCE_EXHAUSTED
+		"Client faults": 5. / 6,
 		"In flight":     1,
 		"Panics":        2 * exports, // one on each side
 	}

@@ -72,6 +72,8 @@ func feed(t *testing.T, b *backend) time.Time {
 			call(t, client, code)
 			<-served // a client has its answer before the server is done with the call
 		}
+		refuse(t, client)
+		<-served
 		callPanicking(t, client)
 		now = start.Add(time.Duration(i) * interval)
 		b.at(now)
@@ -98,6 +100,15 @@ func call(t *testing.T, client testgrpc.TestServiceClient, want codes.Code) {
 	})
 	if got := rpcerrors.Code(err); got != want {
 		t.Fatalf("got code %v, want %v", got, want)
+	}
+}
+
+// refuse makes a call that is over the limit.
+func refuse(t *testing.T, client testgrpc.TestServiceClient) {
+	t.Helper()
+	_, err := client.CacheableUnaryCall(t.Context(), &testgrpc.SimpleRequest{})
+	if !rpcerrors.Is(err, interceptors.ErrRateLimited) {
+		t.Fatalf("got error %v, want %v", err, interceptors.ErrRateLimited)
 	}
 }
 
@@ -136,7 +147,7 @@ func connect(t *testing.T, tel *telemetry.Telemetry) (testgrpc.TestServiceClient
 		interceptors.WithLogger(slog.New(slog.DiscardHandler)),
 		interceptors.WithMessageMetrics(),
 	}
-	var server []interceptors.ServerOption
+	server := []interceptors.ServerOption{limits()}
 	dial := []interceptors.ClientOption{
 		interceptors.WithAttempts(),
 		interceptors.For(interceptors.Methods(testgrpc.TestService_EmptyCall_FullMethodName),
@@ -173,6 +184,23 @@ func connect(t *testing.T, tel *telemetry.Telemetry) (testgrpc.TestServiceClient
 	})
 	return testgrpc.NewTestServiceClient(conn), done
 }
+
+// limits are those of one method: a rate limiter that cannot tell, which lets calls happen, and one that lets none.
+func limits() interceptors.Interceptor {
+	return interceptors.For(interceptors.Methods(testgrpc.TestService_CacheableUnaryCall_FullMethodName),
+		interceptors.ConcurrencyLimit(100),
+		interceptors.RateLimit(limiter(func() (interceptors.Decision, error) {
+			return interceptors.Decision{}, errors.New("the store is away")
+		}), interceptors.Global, interceptors.PolicyName("shared")),
+		interceptors.RateLimit(limiter(func() (interceptors.Decision, error) {
+			return interceptors.Decision{RetryAfter: time.Second}, nil
+		}), interceptors.Global),
+	)
+}
+
+type limiter func() (interceptors.Decision, error)
+
+func (l limiter) Allow(context.Context, string) (interceptors.Decision, error) { return l() }
 
 var errUserNotFound = rpcerrors.Define(codes.NotFound, "users", "USER_NOT_FOUND", "no such user")
 

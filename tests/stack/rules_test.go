@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"maps"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -44,6 +45,38 @@ func TestRulesParse(t *testing.T) {
 				t.Errorf("got no error for %q", tt.new)
 			}
 		})
+	}
+}
+
+// TestRunbooks looks for the section that each alert links to.
+func TestRunbooks(t *testing.T) {
+	sections := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^## (\w+)$`).FindAllStringSubmatch(string(read(t, "dashboards/README.md")), -1) {
+		sections[m[1]] = true
+	}
+	var file struct {
+		Groups []struct {
+			Rules []struct {
+				Alert       string
+				Annotations map[string]string
+			}
+		}
+	}
+	decode(t, &file, "dashboards/prometheus/rules.yml")
+	alerts := map[string]bool{}
+	for _, g := range file.Groups {
+		for _, r := range g.Rules {
+			if r.Alert == "" {
+				continue
+			}
+			alerts[r.Alert] = true
+			if want := "https://github.com/rpcscope/rpcscope/blob/main/dashboards/README.md#" + strings.ToLower(r.Alert); r.Annotations["runbook_url"] != want {
+				t.Errorf("alert %s: got runbook %q, want %q", r.Alert, r.Annotations["runbook_url"], want)
+			}
+		}
+	}
+	if diff := cmp.Diff(alerts, sections); diff != "" || len(alerts) == 0 {
+		t.Errorf("sections of dashboards/README.md (-alerts +sections):\n%s", diff)
 	}
 }
 
@@ -97,6 +130,58 @@ func TestRules(t *testing.T) {
 				"users.v1.UserService/GetUser of users/users-api panics" +
 					" | 1 panics in 5 minutes; the stack is on the span and in the log.",
 			},
+		},
+		{
+			name: "calls over a limit, not those of strangers",
+			load: series + `rpc_response_status_code="OK"} 0+80x120
+				` + series + `rpc_response_status_code="RESOURCE_EXHAUSTED"} 0+20x120
+				rpcscope_server_rejected_total{job="users/users-api",rpc_method="users.v1.UserService/GetUser",rpcscope_rejected_reason="rate_limited"} 0+15x120
+				rpcscope_server_rejected_total{job="users/users-api",rpc_method="users.v1.UserService/GetUser",rpcscope_rejected_reason="overloaded"} 0+5x120
+				rpcscope_server_rejected_total{job="users/users-api",rpc_method="users.v1.UserService/GetUser",rpcscope_rejected_reason="invalid"} 0+50x120`,
+			at:     20 * time.Minute,
+			alerts: []string{"users/users-api refuses many calls since there are too many | 20% of the calls of the last 5 minutes were over a limit."},
+		},
+		{
+			name: "a few calls over a limit are what limits are for",
+			load: series + `rpc_response_status_code="OK"} 0+95x120
+				` + series + `rpc_response_status_code="RESOURCE_EXHAUSTED"} 0+5x120
+				rpcscope_server_rejected_total{job="users/users-api",rpc_method="users.v1.UserService/GetUser",rpcscope_rejected_reason="rate_limited"} 0+5x120`,
+			at: 20 * time.Minute,
+		},
+		{
+			name: "a limiter that fails, from its first failure",
+			load: series + `rpc_response_status_code="OK"} 0+100x120
+				rpcscope_server_limiter_failures_total{job="users/users-api",rpc_method="users.v1.UserService/GetUser",rpcscope_ratelimit_policy="shared",rpcscope_ratelimit_outcome="allowed"} _x60 3x60`,
+			at:     63 * time.Minute,
+			alerts: []string{"the rate limiter shared of users/users-api fails | 3 calls of the last 5 minutes were allowed without it."},
+		},
+		{
+			name: "a limiter that works again",
+			load: series + `rpc_response_status_code="OK"} 0+100x120
+				rpcscope_server_limiter_failures_total{job="users/users-api",rpc_method="users.v1.UserService/GetUser",rpcscope_ratelimit_policy="shared",rpcscope_ratelimit_outcome="allowed"} _x60 3x60`,
+			at: 70 * time.Minute,
+		},
+		{
+			name: "a burst of strangers",
+			load: series + `rpc_response_status_code="OK"} 0+1000x120
+				rpcscope_server_rejected_total{job="users/users-api",rpc_method="users.v1.UserService/GetUser",rpcscope_rejected_reason="unauthenticated"} 0+6x80 780+300x40`,
+			at: 90 * time.Minute,
+			alerts: []string{"users/users-api refuses a burst of callers whom it does not know or who may not" +
+				" | 5 calls a second: guessed or expired credentials, or a client that was deployed with wrong ones."},
+		},
+		{
+			name: "the strangers there always are",
+			load: series + `rpc_response_status_code="OK"} 0+1000x120
+				rpcscope_server_rejected_total{job="users/users-api",rpc_method="users.v1.UserService/GetUser",rpcscope_rejected_reason="unauthenticated"} 0+120x120`,
+			at: 90 * time.Minute,
+		},
+		{
+			name: "strangers where there were none before",
+			load: series + `rpc_response_status_code="OK"} 0+1000x120
+				rpcscope_server_rejected_total{job="users/users-api",rpc_method="users.v1.UserService/GetUser",rpcscope_rejected_reason="permission_denied"} _x80 0+300x40`,
+			at: 90 * time.Minute,
+			alerts: []string{"users/users-api refuses a burst of callers whom it does not know or who may not" +
+				" | 5 calls a second: guessed or expired credentials, or a client that was deployed with wrong ones."},
 		},
 		{
 			name: "an old panic is not told again",
