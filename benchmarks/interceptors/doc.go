@@ -13,7 +13,8 @@
 // server's call and a handler that returns a reply, without engine and
 // connection: a connection takes a hundred times as long and would hide it. The
 // suite's and go-grpc-middleware's take turns in every round, and the ratio is
-// the median of those of the rounds, with its quartiles.
+// the median of those of the rounds, with its quartiles. Of the suite's about 0.01 µs
+// are for the Call, which is the engine's.
 //
 // To measure another interceptor write a file with a scenario, and name it in
 // the list in scenario.go: tests run all that are there, and hold them to their
