@@ -148,10 +148,10 @@ func (w *watch) check() error {
 		return nil
 	}
 	id, err := w.ask()
-	over := w.ctx.Err() != nil
+	if w.ctx.Err() != nil {
+		return nil //nolint:nilerr // the stream is over: it says nothing about the caller
+	}
 	switch code := errors.Code(err); {
-	case over:
-		return nil
 	case code == codes.Unauthenticated, code == codes.PermissionDenied:
 		return err
 	case err == nil && !covers(id, w.id):
