@@ -21,6 +21,7 @@ import (
 
 	"github.com/rpcscope/rpcscope/errors"
 	"github.com/rpcscope/rpcscope/interceptors"
+	"github.com/rpcscope/rpcscope/interceptors/interceptorstest"
 )
 
 // failingFirst has methods that fail with the next of errs, before any message, and
@@ -440,4 +441,22 @@ func TestPoliciesThatMakeNoSense(t *testing.T) {
 			make()
 		})
 	}
+}
+
+func TestRetryConforms(t *testing.T) {
+	quick := interceptors.RetryPolicy{InitialBackoff: time.Microsecond, MaxBackoff: time.Millisecond, Budget: -1}
+	clients := interceptorstest.Sides(interceptors.ClientSide)
+	t.Run("retry", func(t *testing.T) {
+		interceptorstest.Run(t, interceptors.Retry(quick), clients, interceptorstest.Retries())
+	})
+	t.Run("retry, timeout", func(t *testing.T) {
+		timed := quick
+		timed.PerAttemptTimeout = time.Minute
+		interceptorstest.Run(t, interceptors.Retry(timed), clients, interceptorstest.Retries())
+	})
+	// Hedge calls next in goroutines of its own, which is what the suite forbids
+	// everybody else: where it has attempts its own tests must do.
+	t.Run("servers", func(t *testing.T) {
+		interceptorstest.Run(t, interceptors.Chain(interceptors.Retry(quick), interceptors.Hedge(interceptors.HedgePolicy{})), interceptorstest.Sides(interceptors.ServerSide))
+	})
 }
