@@ -24,6 +24,8 @@
 //
 //   - [github.com/rpcscope/rpcscope/telemetry] brings up traces, metrics and
 //     logs from the OTEL_* environment and options, and takes them down again.
+//   - github.com/rpcscope/rpcscope/telemetry/otelconf, a module of its own, takes
+//     the same from the configuration file that OTEL_CONFIG_FILE names.
 //   - [github.com/rpcscope/rpcscope/interceptors] is the engine that observes
 //     calls, and the chain in which an interceptor is one function.
 //   - [github.com/rpcscope/rpcscope/interceptors/interceptorstest] tests that an

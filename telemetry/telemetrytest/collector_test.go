@@ -1,12 +1,16 @@
 package telemetrytest
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	coltracepb "go.opentelemetry.io/proto/otlp/collector/trace/v1"
@@ -15,6 +19,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	collogspb "go.opentelemetry.io/proto/otlp/collector/logs/v1"
 )
@@ -127,6 +132,30 @@ func TestCollectorHTTP(t *testing.T) {
 	if got := c.Requests(); got != 2 {
 		t.Errorf("%d requests were taken, want 2", got)
 	}
+}
+
+// A wait that was in vain fails the test and lists what came instead.
+func TestCollectorWaitsInVain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // so that it takes no time
+		failures := failuresOf(t, func(tb testing.TB) {
+			c := NewCollector(tb, Refuse)
+			body, err := proto.Marshal(&coltracepb.ExportTraceServiceRequest{ResourceSpans: []*tracepb.ResourceSpans{{
+				ScopeSpans: []*tracepb.ScopeSpans{{Spans: []*tracepb.Span{{Name: "one"}}}},
+			}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/v1/traces", bytes.NewReader(body)))
+			if got := c.WaitForSpan("one"); got.GetName() != "one" {
+				t.Errorf("got %v", got)
+			}
+			c.WaitForMetric("absent")
+			tb.Errorf("went on")
+		})
+		if want := []string{"the collector waited 10s for metric absent; it received:\n\tspan one of \n"}; !slices.Equal(failures, want) {
+			t.Errorf("failures are %q, want %q", failures, want)
+		}
+	})
 }
 
 func TestModeString(t *testing.T) {

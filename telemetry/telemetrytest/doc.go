@@ -18,11 +18,16 @@
 //
 // [New] sets telemetry up without exporters, globals or environment, so that any
 // number of tests may run in parallel. When the test ends it fails if a span was
-// never ended or if a goroutine that the test started still runs.
+// never ended or if a goroutine that the test started still runs. Cleanups run in
+// reverse order: New comes before what is to be stopped by then.
 //
 // Assertions fail the test at once and list what was recorded instead. They
 // wait, for a moment, for spans that are still open: a server's span ends a
-// little after its client has the answer.
+// little after its client has the answer. [Recorder.Open], [Spans.Ended] and
+// [Recorder.Collect] do not wait, for tests of what is under way.
+//
+// [Recorder.Tree] is all spans as text without ids and times, the same every time
+// whatever ran at once: compare it with a golden file.
 //
 // # Collector
 //
