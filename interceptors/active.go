@@ -15,21 +15,29 @@ import (
 //
 // Engines that share a meter may have the same method, as clients of one server
 // do: what they observe under the same attributes the SDK adds up, as it does
-// where a view takes attributes away. An engine that nobody can use any more,
-// that of a closed connection, is not kept, and no longer observes.
+// where a view takes attributes away.
 func (e *engine) observeActive(meter metric.Meter) error {
 	active, err := meter.Int64ObservableUpDownCounter("rpcscope."+e.side.String()+".active_calls",
 		metric.WithDescription("Calls that have begun and not ended yet."), metric.WithUnit("{call}"))
 	if err != nil {
 		return err
 	}
+	return e.whenAsked(meter, active, func(e *engine, o metric.Observer) {
+		e.eachMethod(func(m *method) { o.ObserveInt64(active, m.active.Load(), m.level) })
+	})
+}
+
+// whenAsked has observe called whenever somebody asks for what i tells. An engine
+// that nobody can use any more, that of a closed connection, is not kept, and no
+// longer observes.
+func (e *engine) whenAsked(meter metric.Meter, i metric.Observable, observe func(*engine, metric.Observer)) error {
 	observed := weak.Make(e)
 	registration, err := meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
 		if e := observed.Value(); e != nil {
-			e.eachMethod(func(m *method) { o.ObserveInt64(active, m.active.Load(), m.level) })
+			observe(e, o)
 		}
 		return nil
-	}, active)
+	}, i)
 	if err != nil {
 		return err
 	}

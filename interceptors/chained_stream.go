@@ -176,6 +176,7 @@ func (s *chainedStream) openAttempt(ctx context.Context) (*streamAttempt, error)
 		return nil, s.r.fromRPC(err)
 	}
 	a.ClientStream = cs
+	awaitHeaders(ctx, cs)
 	return a, nil
 }
 

@@ -56,7 +56,7 @@ func newEngine(c config, side Side) *engine {
 	}
 	meter := provider.Meter(scopeName, metric.WithSchemaURL(semconv.SchemaURL))
 	e.instruments, err = newInstruments(meter, side, &e.config)
-	if err = errors.Join(err, e.observeActive(meter)); err != nil {
+	if err = errors.Join(err, e.observeActive(meter), e.observeBreakers(meter)); err != nil {
 		otel.Handle(fmt.Errorf("interceptors: %s instruments: %w", side, err))
 	}
 	return e
