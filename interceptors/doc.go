@@ -164,6 +164,28 @@
 // its scope name or its next release. What that costs in exactness is on its
 // page.
 //
+// # What a client makes of failures
+//
+// The suite's own interceptors for clients are made for this order, outermost
+// first:
+//
+//  1. [Timeout]: all attempts together have that long.
+//  2. [Retry], or [Hedge] for what may run several times at once: everything
+//     below happens for each attempt.
+//  3. [CircuitBreaker]: it judges attempts, and one that it refuses costs the
+//     server nothing.
+//  4. [Token]: only what is really sent has a token.
+//
+// The caller made one call, however many attempts it took: one span, one
+// duration, one log record. The attempts are child spans, with the server's spans
+// below them, and are counted in rpcscope.client.attempts. Failures that were not
+// retried although their code says so are counted in
+// rpcscope.client.retries.stopped, with the reason.
+//
+// [CallTimeout] and [CallRetry] are call options that take the place of what the
+// connection has. [Counts] tells a program without a back end for metrics what
+// was called and how it went.
+//
 // # Retries of the service config
 //
 // However often gRPC tries, the caller made one call: there is one span, one
