@@ -84,7 +84,7 @@ function copyable(text, what) {
 
 // Errors: code and reason, then what is said to strangers.
 
-const nameOf = (error) => [error.code, error.reason].filter(Boolean).join(' ');
+const nameOf = ({ code, reason }) => [code, reason === code ? '' : reason].filter(Boolean).join(' ');
 
 function showError(where, error) {
   const message = element('p', 'result bad', element('b', '', nameOf(error)), error.message);
@@ -118,9 +118,51 @@ function showUser(user, fresh) {
     element('span', 'id', copyable(user.id, 'user id')),
     element('span', 'mail', user.email),
     time);
+  if (me?.admin) item.append(acts(user, item));
   listed.set(user.id, item);
   $('users').prepend(item); // the newest is the first
   showCount();
+}
+
+/** What admins may do with a user. */
+function acts(user, item) {
+  const events = element('ol');
+  const act = (text, title, onclick) => {
+    const button = element('button', 'quiet small', text);
+    button.type = 'button';
+    button.ariaLabel = `${title} ${user.name}`;
+    button.addEventListener('click', onclick);
+    return button;
+  };
+  const history = act('History', 'History of', async () => {
+    events.replaceChildren();
+    await read(`/users/${user.id}/history`, 'list-result', (e) => {
+      const by = e.actor === me.id ? 'you' : e.actor;
+      events.append(element('li', '', `${new Date(e.time).toLocaleTimeString()}  ${e.action} by ${by}`));
+    });
+  });
+  const remove = act('Delete', 'Delete', async () => {
+    if (!(await ask('DELETE', `/users/${user.id}`, 'list-result'))) return;
+    listed.delete(user.id);
+    item.remove();
+    showCount();
+  });
+  return element('span', 'acts', history, ...(user.id === me.id ? [] : [remove]), events);
+}
+
+/** Sends a request whose answer is of no interest, and shows what is wrong. Tells whether it went well. */
+async function ask(method, path, where) {
+  $(where).replaceChildren();
+  try {
+    const [response, ended] = await send(method, path);
+    const error = response.ok ? undefined : await errorOf(response);
+    ended(error);
+    if (error) showError(where, error);
+    return response.ok;
+  } catch (e) {
+    showError(where, { code: 'NETWORK', message: e.message });
+    return false;
+  }
 }
 
 function showCount() {
@@ -137,16 +179,21 @@ function forget() {
 /** Gets the users with these ids, all without, and shows each as it arrives. */
 async function list(ids = []) {
   const query = new URLSearchParams(ids.map((id) => ['id', id]));
-  $('list-result').replaceChildren();
   forget();
+  if (await read(query.size ? `/users/?${query}` : '/users/', 'list-result', showUser)) showCount();
+}
+
+/** Gets what has a line for each thing, and shows each as it arrives. Tells whether it went well. */
+async function read(path, where, show) {
+  $(where).replaceChildren();
   let ended, error;
   try {
     let response;
-    [response, ended] = await send('GET', query.size ? `/users/?${query}` : '/users/');
+    [response, ended] = await send('GET', path);
     if (response.ok) {
       for await (const line of linesOf(response)) {
         if (line.error) error = line.error;
-        else showUser(line);
+        else show(line);
       }
     } else {
       error = await errorOf(response);
@@ -155,8 +202,8 @@ async function list(ids = []) {
     error = e.code ? e : { code: 'NETWORK', message: e.message };
   }
   ended?.(error);
-  if (error) showError('list-result', error);
-  else showCount();
+  if (error) showError(where, error);
+  return !error;
 }
 
 /** The JSON values of a response, one a line, as they arrive. */
@@ -211,9 +258,14 @@ $('add').addEventListener('submit', async (event) => {
 
 function showAddError(error) {
   showError('add-result', error);
-  for (const { field, description } of error.fields ?? []) showViolation(field.replace('user.', ''), description);
-  if (error.reason === 'USER_EMAIL_TAKEN') showViolation('email', 'is taken by another user');
+  showViolations('', error);
   document.querySelector('#add [aria-invalid="true"]')?.focus();
+}
+
+/** Shows what is wrong with the fields of a form, whose ids begin with prefix. */
+function showViolations(prefix, error) {
+  for (const { field, description } of error.fields ?? []) showViolation(prefix + field.replace('user.', ''), description);
+  if (error.reason === 'USER_EMAIL_TAKEN') showViolation(`${prefix}email`, 'is taken by another user');
 }
 
 function showViolation(name, description) {
@@ -222,16 +274,118 @@ function showViolation(name, description) {
   $(`${name}-error`).textContent = description;
 }
 
+// Who is logged in: a user; null for nobody; undefined where nobody has to.
+
+let me;
+let signingUp = false;
+
+$('enter-other').addEventListener('click', () => {
+  signingUp = !signingUp;
+  $('enter-name-field').hidden = !signingUp;
+  $('entrance-title').textContent = $('enter-submit').textContent = signingUp ? 'Sign up' : 'Log in';
+  $('enter-other').textContent = signingUp ? 'Log in instead' : 'Sign up instead';
+  $('enter-password').autocomplete = signingUp ? 'new-password' : 'current-password';
+  clearEntrance();
+});
+
+function clearEntrance() {
+  $('enter-result').replaceChildren();
+  for (const name of ['name', 'email', 'password']) showViolation(`enter-${name}`, '');
+}
+
+$('enter').addEventListener('submit', async (event) => {
+  event.preventDefault();
+  clearEntrance();
+  const { name, email, password } = Object.fromEntries(new FormData(event.target));
+  const body = JSON.stringify(signingUp ? { name, email, password } : { email, password });
+  $('enter-submit').disabled = true;
+  try {
+    const [response, ended] = await send('POST', signingUp ? '/users/me' : '/session', { body, headers: { 'Content-Type': 'application/json' } });
+    if (response.ok) {
+      const session = await response.json();
+      ended();
+      event.target.reset();
+      enter(session.user);
+    } else {
+      const error = await errorOf(response);
+      ended(error);
+      showError('enter-result', error);
+      showViolations('enter-', error);
+      document.querySelector('#enter [aria-invalid="true"]')?.focus();
+    }
+  } catch (error) {
+    showError('enter-result', { code: 'NETWORK', message: error.message });
+  } finally {
+    $('enter-submit').disabled = false;
+  }
+});
+
+$('log-out').addEventListener('click', async () => {
+  if (await ask('DELETE', '/session', 'list-result')) leave();
+});
+
+/** Shows the page to user; undefined where nobody has to log in. */
+function enter(user) {
+  me = user;
+  $('entrance').hidden = true;
+  for (const e of document.querySelectorAll('.inside')) e.hidden = false;
+  $('who').hidden = $('log-out').hidden = !user;
+  $('who').textContent = user ? `${user.name}${user.admin ? ' (admin)' : ''}` : '';
+  filtered = false;
+  follow();
+}
+
+function leave(error) {
+  me = null;
+  events?.close();
+  clearTimeout(again);
+  showState('off', 'not following');
+  forget();
+  $('list-result').replaceChildren();
+  $('entrance').hidden = false;
+  $('who').hidden = $('log-out').hidden = true;
+  for (const e of document.querySelectorAll('.inside')) e.hidden = true;
+  clearEntrance();
+  if (error) showError('enter-result', error);
+  $('enter-email').focus();
+}
+
+/** Asks whose session the browser has. */
+async function begin() {
+  const [response, ended] = await send('GET', '/session');
+  if (response.ok) {
+    const session = await response.json();
+    ended();
+    enter(session.user);
+    return;
+  }
+  const error = await errorOf(response);
+  ended(error);
+  if (response.status === 501) enter(undefined);
+  else leave(response.status === 401 ? undefined : error);
+}
+
+$('many').addEventListener('click', async () => {
+  const one = async () => {
+    const [response, ended] = await send('GET', '/session');
+    ended(response.ok ? undefined : await errorOf(response));
+  };
+  await Promise.allSettled(Array.from({ length: 60 }, one));
+});
+
 // Following.
+
+let events, again;
 
 function follow() {
   const shownRequest = showRequest('GET', '/users/events');
-  const events = new EventSource('/users/events');
+  events = new EventSource('/users/events');
   let error;
   events.addEventListener('subscribed', (event) => {
     showState('live', 'following');
     shownRequest({ status: 200, ...JSON.parse(event.data) });
-    if (!filtered) list();
+    // Users see themselves and whom they see being created.
+    if (!filtered) list(me && !me.admin ? [me.id] : []);
   });
   events.addEventListener('created', (event) => {
     if (!filtered) showUser(JSON.parse(event.data), true);
@@ -242,9 +396,13 @@ function follow() {
   });
   events.onerror = () => {
     events.close();
+    if (error?.code === 'UNAUTHENTICATED') {
+      leave(error);
+      return;
+    }
     showState('lost', 'not following, trying again');
     if (!error) shownRequest({ status: 0, error: { code: 'NETWORK', message: 'the event stream ended' } });
-    setTimeout(follow, 3000);
+    again = setTimeout(follow, 3000);
   };
 }
 
@@ -253,4 +411,4 @@ function showState(state, text) {
   $('following').textContent = text;
 }
 
-follow();
+begin().catch((error) => leave({ code: 'NETWORK', message: error.message }));
