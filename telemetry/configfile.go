@@ -100,7 +100,7 @@ func lookupIn(vars Variables, environment func(string) (string, bool)) func(stri
 
 // fileErrors makes a ConfigError of each error in err.
 func fileErrors(source, name string, err error) error {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // a joined error, not one wrapped
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		var errs []error
 		for _, one := range joined.Unwrap() {
 			errs = append(errs, fileErrors(source, name, one))

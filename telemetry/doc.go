@@ -30,6 +30,8 @@
 // exporter is an error of [Setup] that turns off that exporter only. An empty
 // variable is an unset one. ENVIRONMENT.md beside this file lists them all, and
 // those of the specification that are not honoured, with the reason.
+// OTEL_CONFIG_FILE is honoured with the module telemetry/otelconf; see
+// [WithConfigFile].
 //
 // An endpoint's scheme decides about TLS, for all signals alike: http is
 // plaintext, https is TLS. "host:port" without a scheme is plaintext on loopback
