@@ -231,10 +231,9 @@ func TestAdaptiveLimitOfSeveralMethods(t *testing.T) {
 			return 200 * time.Millisecond
 		}}
 		i := adaptive()
-		quick, slow := load{2000, unaryMethod, "", time.Second}, load{100, bidiMethod, "", time.Second}
-		simulate(t, i, s, 0, 20*time.Second, quick, slow)
-		if f := simulate(t, i, s, 0, 20*time.Second, slow)[0]; f.shed+f.late > 10 {
-			t.Errorf("%d of %d slow calls were shed and %d late when the quick ones were gone, want next to none", f.shed, f.good, f.late)
+		simulate(t, i, s, 0, 20*time.Second, load{1000, unaryMethod, "", time.Second}, load{60, bidiMethod, "", time.Second})
+		if f := simulate(t, i, s, 0, 20*time.Second, load{130, bidiMethod, "", time.Second})[0]; f.shed+f.late > 50 {
+			t.Errorf("beside %d slow calls that were answered %d were shed and %d late when the quick ones were gone, want next to none", f.good, f.shed, f.late)
 		}
 	})
 }
@@ -288,7 +287,8 @@ func TestAdaptiveLimitLearnsFromUnarySuccesses(t *testing.T) {
 				const workers = 16
 				capacity := workers / work.Seconds()
 				s := &service{make(chan struct{}, workers), exponential(work)}
-				i, ctx, stop := adaptive(), context.Background(), make(chan struct{})
+				i := interceptors.AdaptiveLimit(interceptors.AdaptivePolicy{Max: 20}) // more than half of which is a load
+				ctx, stop := context.Background(), make(chan struct{})
 				stopped := make(chan struct{})
 				go func() {
 					defer close(stopped)
@@ -301,9 +301,10 @@ func TestAdaptiveLimitLearnsFromUnarySuccesses(t *testing.T) {
 						}
 					}
 				}()
-				f := simulate(t, i, s, 10*time.Second, 20*time.Second, load{0.8 * capacity, unaryMethod, "", time.Second})[0]
-				close(stop)
+				simulate(t, i, s, 0, 10*time.Second, load{0.3 * capacity, unaryMethod, "", time.Second})
+				close(stop) // what they taught is gone from now on
 				<-stopped
+				f := simulate(t, i, s, 0, 5*time.Second, load{0.7 * capacity, unaryMethod, "", time.Second})[0]
 				if all := f.good + f.shed + f.late; float64(f.good) < 0.97*float64(all) {
 					t.Errorf("of %d calls %d were shed and %d late, want fewer than 3 %%", all, f.shed, f.late)
 				}
@@ -320,6 +321,9 @@ func TestAdaptiveLimitBesideStreams(t *testing.T) {
 		capacity := workers / work.Seconds()
 		s := &service{make(chan struct{}, workers), always(work)}
 		i, release, ended := adaptive(), make(chan struct{}), make(chan error)
+		for range 500 { // have been, and leave nothing
+			_ = i(context.Background(), &interceptors.Call{FullMethod: bidiMethod, Kind: interceptors.BidiStream}, func(context.Context) error { return nil })
+		}
 		for range 10 {
 			go func() {
 				ended <- i(context.Background(), &interceptors.Call{FullMethod: bidiMethod, Kind: interceptors.BidiStream}, func(context.Context) error { <-release; return nil })
