@@ -86,7 +86,7 @@ func (c *Call) codeOf(ctx context.Context, err error) codes.Code {
 	if err == nil || c.m == nil || c.Side == ClientSide {
 		return errors.Code(err)
 	}
-	_, st, _ := c.m.e.convert(ctx, err)
+	st, _, _ := c.m.e.convert(ctx, err)
 	return st.Code()
 }
 

@@ -28,7 +28,7 @@ func (r *rpc) recovered(value any) error {
 
 // convert makes the status of what a call failed with.
 func (r *rpc) convert(ctx context.Context, err error) *status.Status {
-	failure, st, panicked := r.engine().convert(ctx, err)
+	st, panicked, failure := r.engine().convert(ctx, err)
 	r.own, r.panicked = failure, r.panicked || panicked
 	return st
 }
@@ -36,15 +36,15 @@ func (r *rpc) convert(ctx context.Context, err error) *status.Status {
 // convert returns what err is classified as and its status. A mapper's panic, or
 // one of the error's own methods, as where it is a nil pointer of its type, is
 // the end of the call and not of the process (rule 10).
-func (e *engine) convert(ctx context.Context, err error) (failure error, st *status.Status, panicked bool) {
+func (e *engine) convert(ctx context.Context, err error) (st *status.Status, panicked bool, failure error) {
 	defer func() {
 		if value := recover(); value != nil {
 			internal := errors.Internal(fmt.Errorf("interceptors: converting %T: %w", err, &panicError{value}))
-			failure, st, panicked = internal, internal.GRPCStatus(), true
+			st, panicked, failure = internal.GRPCStatus(), true, internal
 		}
 	}()
 	failure = e.converter.Convert(ctx, err)
-	return failure, e.converter.Status(ctx, failure), false
+	return e.converter.Status(ctx, failure), false, failure
 }
 
 // panicError is the cause of the Internal error that a panic becomes.

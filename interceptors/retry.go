@@ -173,7 +173,7 @@ func (r *retrying) run(ctx context.Context, next Next) error {
 			r.call.AddAttributes(retryAttemptsKey.Int(n))
 			t.attrs = []attribute.KeyValue{retryBackoffKey.Int64(backoff.Milliseconds()), retryCauseKey.String(codeName(errors.Code(last)))}
 		}
-		err, timedOut := r.attempt(ctx, t, next)
+		timedOut, err := r.attempt(ctx, t, next)
 		if err == nil {
 			r.budget.succeeded()
 			return nil
@@ -225,7 +225,7 @@ func (r *retrying) next(ctx context.Context, n int, err error) (wait time.Durati
 }
 
 // attempt makes one, and tells whether it was given up after its own timeout.
-func (r *retrying) attempt(ctx context.Context, t turn, next Next) (err error, timedOut bool) {
+func (r *retrying) attempt(ctx context.Context, t turn, next Next) (timedOut bool, err error) {
 	if t.n > 1 {
 		ctx = r.call.again(ctx, t.n-1)
 	}
@@ -233,17 +233,18 @@ func (r *retrying) attempt(ctx context.Context, t turn, next Next) (err error, t
 	case r.PerAttemptTimeout > 0 && r.call.Kind == ServerStream:
 		return r.streamAttempt(ctx, t, next)
 	case r.PerAttemptTimeout <= 0 || r.call.Kind != Unary:
-		return r.call.try(ctx, t, next), false
+		return false, r.call.try(ctx, t, next)
 	}
 	limited, cancel := context.WithTimeout(ctx, r.PerAttemptTimeout)
 	defer cancel()
 	err = r.call.try(limited, t, next)
-	return err, err != nil && limited.Err() == context.DeadlineExceeded && ctx.Err() == nil
+	timedOut = err != nil && errors.Is(limited.Err(), context.DeadlineExceeded) && ctx.Err() == nil
+	return timedOut, err
 }
 
 // streamAttempt limits the time until the first message, and not that of the
 // stream.
-func (r *retrying) streamAttempt(ctx context.Context, t turn, next Next) (err error, timedOut bool) {
+func (r *retrying) streamAttempt(ctx context.Context, t turn, next Next) (timedOut bool, err error) {
 	limited, cancel := context.WithCancel(ctx)
 	defer cancel()
 	first := new(firstMessage)
@@ -252,9 +253,9 @@ func (r *retrying) streamAttempt(ctx context.Context, t turn, next Next) (err er
 	defer timer.Stop()
 	err = r.call.try(limited, t, next)
 	if err != nil && first.isLate() && ctx.Err() == nil {
-		return errAttemptTimeout.WithCause(err), true
+		return true, errAttemptTimeout.WithCause(err)
 	}
-	return err, false
+	return false, err
 }
 
 var errAttemptTimeout = errors.Define(codes.DeadlineExceeded, "rpcscope", "ATTEMPT_TIMEOUT", "no attempt was answered in time")

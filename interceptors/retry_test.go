@@ -414,7 +414,7 @@ func TestRetryWithAttempts(t *testing.T) {
 func TestPoliciesThatMakeNoSense(t *testing.T) {
 	nan := 0.0
 	nan /= nan
-	for want, make := range map[string]func(){
+	for want, build := range map[string]func(){
 		"RetryPolicy.MaxAttempts is -1":            func() { interceptors.Retry(interceptors.RetryPolicy{MaxAttempts: -1}) },
 		"RetryPolicy.InitialBackoff is -1s":        func() { interceptors.Retry(interceptors.RetryPolicy{InitialBackoff: -time.Second}) },
 		"RetryPolicy.InitialBackoff is 2s":         func() { interceptors.Retry(interceptors.RetryPolicy{InitialBackoff: 2 * time.Second}) },
@@ -438,7 +438,7 @@ func TestPoliciesThatMakeNoSense(t *testing.T) {
 					t.Errorf("panicked with %q, want it to say %q", got, want)
 				}
 			}()
-			make()
+			build()
 		})
 	}
 }

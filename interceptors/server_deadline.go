@@ -39,7 +39,7 @@ func (s *server) obey(ctx context.Context, r *rpc, stream *answeredStream) (hand
 		if own.Err() != nil {
 			return // gRPC has ended it
 		}
-		failure, st, _ := s.convert(ctx, context.Cause(ctx))
+		st, _, failure := s.convert(ctx, context.Cause(ctx))
 		if stream.endWith(failure) {
 			_ = grpc.SetTrailer(own, metadata.MD{propagation.RequestIDHeader: {r.id()}})
 			_ = transport.WriteStatus(st)
