@@ -298,7 +298,8 @@ func withHeaders(ctx context.Context, f func()) context.Context {
 }
 
 // awaitHeaders calls who waits for the headers of cs, opened with ctx. Asking for
-// them commits gRPC to the attempt, which the headers themselves do as well.
+// them commits gRPC to the attempt, which the headers themselves do as well, and
+// ends a stream that ends without any, as if its caller had been reading.
 func awaitHeaders(ctx context.Context, cs grpc.ClientStream) {
 	f, ok := ctx.Value(headersKey{}).(func())
 	if !ok {

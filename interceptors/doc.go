@@ -180,7 +180,30 @@
 // duration, one log record. The attempts are child spans, with the server's spans
 // below them, and are counted in rpcscope.client.attempts. Failures that were not
 // retried although their code says so are counted in
-// rpcscope.client.retries.stopped, with the reason.
+// rpcscope.client.retries.stopped, with the reason. Calls that an interceptor did not
+// send are in rpcscope.client.rejected, by rpcscope.rejected.reason.
+//
+// # Circuit breakers
+//
+// A CircuitBreaker leaves a service alone that fails, and tries it again after a
+// while. It judges a call when it has ended, and takes for the service's failures
+// only what the service did: not that the caller cancelled, gave it no time, asked for
+// what is not there, or had no token. A stream is a probe until its headers have
+// come, and no longer; a probe that hangs makes room for the next. While the breaker
+// is open calls end with [ErrBreakerOpen], Unavailable, and say when to come
+// back, which Retry heeds. rpcscope.client.breaker.state and .transitions, and events of
+// spans, tell what it did and because of which call.
+//
+// # Tokens
+//
+// Token sends what a [TokenSource] says, and asks it for each attempt. [CachedToken]
+// keeps a token while it lasts and fetches the next one ahead of time, once for all
+// calls; [TokenFile] follows a file that rotates; the module
+// github.com/rpcscope/rpcscope/interceptors/oauth2token has the sources of
+// golang.org/x/oauth2. A server that refuses a token gets another one, once. Over a
+// connection that is not encrypted none is sent, unless with [AllowPlaintext]. Other
+// calls wait for no token longer than they live, and none is in a span, log record
+// or error.
 //
 // [CallTimeout] and [CallRetry] are call options that take the place of what the
 // connection has. [Counts] tells a program without a back end for metrics what
