@@ -168,7 +168,7 @@ func (h *hedging) decides(ctx context.Context, result hedged, another *time.Time
 		h.budget.succeeded()
 		return true
 	}
-	if ctx.Err() != nil || !slices.Contains(h.NonFatal, errors.Code(result.err)) {
+	if over(ctx) || !slices.Contains(h.NonFatal, errors.Code(result.err)) {
 		return true
 	}
 	h.budget.failed()

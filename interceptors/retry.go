@@ -179,7 +179,7 @@ func (r *retrying) run(ctx context.Context, next Next) error {
 			return nil
 		}
 		last = err
-		if ctx.Err() != nil || !timedOut && !slices.Contains(r.Codes, errors.Code(err)) {
+		if over(ctx) || !timedOut && !slices.Contains(r.Codes, errors.Code(err)) {
 			return err
 		}
 		if r.call.retriedByGRPC(ctx) {
@@ -238,8 +238,14 @@ func (r *retrying) attempt(ctx context.Context, t turn, next Next) (timedOut boo
 	limited, cancel := context.WithTimeout(ctx, r.PerAttemptTimeout)
 	defer cancel()
 	err = r.call.try(limited, t, next)
-	timedOut = err != nil && errors.Is(limited.Err(), context.DeadlineExceeded) && ctx.Err() == nil
-	return timedOut, err
+	return errors.Code(err) == codes.DeadlineExceeded && over(limited) && !over(ctx), err
+}
+
+// over tells whether ctx is done or will be at this moment: a server that keeps
+// the same deadline may be the first to say so.
+func over(ctx context.Context) bool {
+	at, limited := ctx.Deadline()
+	return ctx.Err() != nil || limited && !time.Now().Before(at)
 }
 
 // streamAttempt limits the time until the first message, and not that of the
@@ -252,7 +258,7 @@ func (r *retrying) streamAttempt(ctx context.Context, t turn, next Next) (timedO
 	timer := time.AfterFunc(r.PerAttemptTimeout, func() { first.giveUp(cancel) })
 	defer timer.Stop()
 	err = r.call.try(limited, t, next)
-	if err != nil && first.isLate() && ctx.Err() == nil {
+	if err != nil && first.isLate() && !over(ctx) {
 		return true, errAttemptTimeout.WithCause(err)
 	}
 	return false, err

@@ -126,7 +126,7 @@ func TestContextEndsStreamAndMapperPanics(t *testing.T) {
 // What the handler answers before the context's end is what counts; a context
 // that ends at the same time changes nothing that was sent.
 func TestContextEndsWithTheHandler(t *testing.T) {
-	for range 200 {
+	for range 50 {
 		h := start(t, &stub{bidi: func(ss testpb.TestService_FullDuplexCallServer) error {
 			ss.SetTrailer(metadata.Pairs("handler", "returned"))
 			return nil
