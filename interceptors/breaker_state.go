@@ -2,6 +2,7 @@ package interceptors
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -94,7 +95,8 @@ type breaker struct {
 	name    string
 	openFor time.Duration
 	attrs   []attribute.KeyValue
-	used    atomic.Int64 // when, by the clock of breakers
+	level   metric.ObserveOption // has attrs
+	used    atomic.Int64         // when, by the clock of breakers
 
 	mu    sync.Mutex // held around all uses of steps
 	steps *gobreaker.TwoStepCircuitBreaker[struct{}]
@@ -110,6 +112,7 @@ func newBreaker(key breakerKey, p *BreakerPolicy) *breaker {
 	name := strings.TrimPrefix(key.name, "/")
 	b := &breaker{name: name, openFor: p.OpenFor}
 	b.attrs = append(targetAddress(key.target), breakerNameKey.String(name))
+	b.level = metric.WithAttributeSet(attribute.NewSet(slices.Clone(b.attrs)...)) // NewSet sorts what it is given
 	threshold := uint32(p.FailureThreshold)
 	b.steps = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
 		MaxRequests:  uint32(p.HalfOpenCalls),
@@ -253,7 +256,7 @@ func (e *engine) observeBreakers(meter metric.Meter) error {
 	}
 	return e.whenAsked(meter, state, func(e *engine, o metric.Observer) {
 		e.eachBreaker(func(b *breaker) {
-			o.ObserveInt64(state, int64(b.now()), metric.WithAttributeSet(attribute.NewSet(b.attrs...)))
+			o.ObserveInt64(state, int64(b.now()), b.level)
 		})
 	})
 }

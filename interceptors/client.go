@@ -209,7 +209,7 @@ func (c *Call) callOptions(opts []grpc.CallOption, header, trailer *metadata.MD)
 		for _, o := range c.added.options {
 			all = append(all, o.value)
 		}
-		all = yieldingTokens(all)
+		all = yieldingTokens(c.ctx, all)
 	}
 	c.header, c.trailer = nil, nil
 	return append(all, grpc.Header(header), grpc.Trailer(trailer))

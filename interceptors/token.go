@@ -107,7 +107,8 @@ func (t *tokens) intercept(ctx context.Context, call *Call, next Next) error {
 		return next(ctx)
 	}
 	c := &callToken{tokens: t}
-	call.AddCallOptions(grpc.PerRPCCredentials(c))
+	c.option.Creds = c
+	call.AddCallOptions(&c.option)
 	err := c.outcome(ctx, call, next(ctx))
 	if err == nil || errors.Code(err) != codes.Unauthenticated || ctx.Err() != nil || !c.renew(ctx) || call.committed(ctx) {
 		return err
@@ -158,6 +159,7 @@ func sendableToken(token string) error {
 // callToken is the credentials of one call.
 type callToken struct {
 	*tokens
+	option grpc.PerRPCCredsCallOption // which is c, without an allocation of its own
 
 	mu      sync.Mutex // gRPC may ask on other goroutines when it tries again
 	sent    string     // the last token
@@ -178,9 +180,6 @@ var _ credentials.PerRPCCredentials = (*callToken)(nil)
 func (c *callToken) RequireTransportSecurity() bool { return false }
 
 func (c *callToken) GetRequestMetadata(ctx context.Context, _ ...string) (map[string]string, error) {
-	if md, ok := metadata.FromOutgoingContext(ctx); ok && len(md[authorizationHeader]) > 0 {
-		return nil, nil // the application's
-	}
 	token, failure := c.forConnection(ctx)
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -258,25 +257,30 @@ func (c *callToken) takeFresh() string {
 	return token
 }
 
-// yieldingTokens are opts without the suite's token where the application has
-// given credentials.
-func yieldingTokens(opts []grpc.CallOption) []grpc.CallOption {
+// yieldingTokens are opts, of a call made with ctx, without the suite's token where
+// the application has given credentials.
+func yieldingTokens(ctx context.Context, opts []grpc.CallOption) []grpc.CallOption {
 	ours, theirs := false, false
 	for _, o := range opts {
-		if creds, ok := o.(grpc.PerRPCCredsCallOption); ok {
-			_, token := creds.Creds.(*callToken)
-			ours, theirs = ours || token, theirs || !token
-		}
+		_, credentials := o.(grpc.PerRPCCredsCallOption)
+		ours, theirs = ours || isToken(o), theirs || credentials
 	}
-	if !ours || !theirs {
+	if !ours {
 		return opts
 	}
-	return slices.DeleteFunc(opts, func(o grpc.CallOption) bool {
-		creds, ok := o.(grpc.PerRPCCredsCallOption)
-		if !ok {
-			return false
-		}
-		_, token := creds.Creds.(*callToken)
-		return token
-	})
+	if md, ok := metadata.FromOutgoingContext(ctx); ok && len(md[authorizationHeader]) > 0 {
+		theirs = true
+	}
+	if !theirs {
+		return opts
+	}
+	return slices.DeleteFunc(opts, isToken)
+}
+
+func isToken(o grpc.CallOption) bool {
+	creds, ok := o.(*grpc.PerRPCCredsCallOption)
+	if ok {
+		_, ok = creds.Creds.(*callToken)
+	}
+	return ok
 }

@@ -312,16 +312,21 @@ func TestRule28TheApplicationsOwn(t *testing.T) {
 		call.AddCallOptions(grpc.PerRPCCredentials(staticCreds("Basic mine")))
 		return next(ctx)
 	}
+	within := func(ctx context.Context, _ *interceptors.Call, next interceptors.Next) error {
+		return next(metadata.AppendToOutgoingContext(ctx, "authorization", "Basic mine"))
+	}
 	tests := map[string]struct {
 		ctx   context.Context
 		opts  []grpc.CallOption
 		dial  []grpc.DialOption
 		outer interceptors.Interceptor
+		inner interceptors.Interceptor
 	}{
-		"metadata":                 {ctx: mine},
-		"a call option":            {opts: []grpc.CallOption{grpc.PerRPCCredentials(staticCreds("Basic mine"))}},
-		"a default call option":    {dial: []grpc.DialOption{grpc.WithDefaultCallOptions(grpc.PerRPCCredentials(staticCreds("Basic mine")))}},
-		"an interceptor's options": {outer: adds},
+		"an interceptor inside of it": {inner: within},
+		"metadata":                    {ctx: mine},
+		"a call option":               {opts: []grpc.CallOption{grpc.PerRPCCredentials(staticCreds("Basic mine"))}},
+		"a default call option":       {dial: []grpc.DialOption{grpc.WithDefaultCallOptions(grpc.PerRPCCredentials(staticCreds("Basic mine")))}},
+		"an interceptor's options":    {outer: adds},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -329,7 +334,7 @@ func TestRule28TheApplicationsOwn(t *testing.T) {
 			h := start(t, &stub{}, func(h *harness) {
 				h.servers = append(h.servers, interceptors.Interceptor(g.intercept))
 				h.dial = append(h.dial, test.dial...)
-				on(interceptors.ClientSide, test.outer, interceptors.Token(k))(h) // nor is plaintext refused
+				on(interceptors.ClientSide, test.outer, interceptors.Token(k), test.inner)(h) // nor is plaintext refused
 			})
 			ctx := test.ctx
 			if ctx == nil {

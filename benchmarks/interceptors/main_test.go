@@ -15,7 +15,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func TestScenarios(t *testing.T) {
 	for _, s := range scenarios {
 		t.Run(s.name, func(t *testing.T) {
-			r, err := newRig(s, suite(s.ours())...)
+			r, err := newRig(s, s.ours())
 			if err != nil {
 				t.Fatal(err)
 			}

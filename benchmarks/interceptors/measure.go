@@ -79,7 +79,7 @@ func added(s scenario) (float64, error) {
 }
 
 func allocations(s scenario, i interceptors.Interceptor) (_ float64, err error) {
-	r, err := newRig(s, suite(i)...)
+	r, err := newRig(s, i)
 	if err != nil {
 		return 0, err
 	}
@@ -101,13 +101,18 @@ func allocations(s scenario, i interceptors.Interceptor) (_ float64, err error) 
 	return slices.Min(samples), nil
 }
 
-// suite has an interceptor inside the engine, which records every call as ever:
-// what an interceptor adds to span and log is its own.
-func suite(i interceptors.Interceptor) []grpc.ServerOption {
-	return interceptors.ServerOptions(
+// recording are options with which the engine records every call as ever: what an
+// interceptor adds to span and log is its own.
+func recording[T any]() []T {
+	var options []T
+	for _, o := range []interceptors.Option{
 		interceptors.WithTracerProvider(sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(dropSpans{}))),
 		interceptors.WithMeterProvider(sdkmetric.NewMeterProvider(sdkmetric.WithReader(sdkmetric.NewManualReader()))),
-		interceptors.WithPropagator(propagation.New()), interceptors.WithLogger(discard), i)
+		interceptors.WithPropagator(propagation.New()), interceptors.WithLogger(discard),
+	} {
+		options = append(options, any(o).(T))
+	}
+	return options
 }
 
 var discard = slog.New(slog.NewJSONHandler(io.Discard, nil))
@@ -140,7 +145,7 @@ func newAlone(s scenario) (*alone, error) {
 		return nil
 	}
 	a.ours = func() error {
-		*call = interceptors.Call{FullMethod: method, Request: request} // it belongs to the engine
+		*call = interceptors.Call{FullMethod: method, Side: s.side, Request: request} // it belongs to the engine
 		return interceptor(ctx, call, next)
 	}
 	switch {

@@ -10,6 +10,8 @@ import (
 	testpb "google.golang.org/grpc/interop/grpc_testing"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/test/bufconn"
+
+	"github.com/rpcscope/rpcscope/interceptors"
 )
 
 // rig is a server and a client of it, connected in memory.
@@ -23,13 +25,23 @@ type rig struct {
 	served chan error
 }
 
-func newRig(s scenario, options ...grpc.ServerOption) (*rig, error) {
-	r := &rig{scenario: s, service: &service{}, served: make(chan error, 1), server: grpc.NewServer(options...)}
+// newRig has the suite around i on the scenario's side; a nil i is neither.
+func newRig(s scenario, i interceptors.Interceptor) (*rig, error) {
+	var server []grpc.ServerOption
+	client := []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}
+	switch {
+	case i == nil:
+	case s.side == interceptors.ClientSide:
+		client = append(client, interceptors.DialOptions(append([]interceptors.ClientOption{i}, recording[interceptors.ClientOption]()...)...)...)
+	default:
+		server = interceptors.ServerOptions(append([]interceptors.ServerOption{i}, recording[interceptors.ServerOption]()...)...)
+	}
+	r := &rig{scenario: s, service: &service{}, served: make(chan error, 1), server: grpc.NewServer(server...)}
 	testpb.RegisterTestServiceServer(r.server, r.service)
 	pipe := bufconn.Listen(1 << 16)
 	go func() { r.served <- r.server.Serve(pipe) }()
-	conn, err := grpc.NewClient("passthrough:///bufconn", grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return pipe.DialContext(ctx) }))
+	conn, err := grpc.NewClient("passthrough:///bufconn",
+		append(client, grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return pipe.DialContext(ctx) }))...)
 	if err != nil {
 		r.server.Stop()
 		return nil, errors.Join(err, <-r.served)
@@ -73,7 +85,7 @@ func (s *service) UnaryCall(ctx context.Context, _ *testpb.SimpleRequest) (*test
 // incoming is a context like the one of a server's call of the scenario: its
 // metadata, peer, values and deadline, and it can be cancelled.
 func incoming(s scenario) (context.Context, context.CancelFunc, error) {
-	r, err := newRig(s)
+	r, err := newRig(s, nil)
 	if err != nil {
 		return nil, nil, err
 	}

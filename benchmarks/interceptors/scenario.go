@@ -13,6 +13,7 @@ import (
 // go-grpc-middleware's that does the same.
 type scenario struct {
 	name string
+	side interceptors.Side
 	ours func() interceptors.Interceptor
 
 	peer   string // "" where there is none
@@ -48,6 +49,8 @@ var scenarios = []scenario{
 	rateLimitUser,
 	concurrencyScenario,
 	adaptiveScenario,
+	breakerClosed,
+	tokenScenario,
 }
 
 // noop is what an interceptor costs that does nothing.
