@@ -2,12 +2,17 @@ module github.com/rpcscope/rpcscope/examples
 
 go 1.26.0
 
-replace github.com/rpcscope/rpcscope => ../
+replace (
+	github.com/rpcscope/rpcscope => ../
+	github.com/rpcscope/rpcscope/interceptors/redislimit => ../interceptors/redislimit
+)
 
 require (
 	github.com/XSAM/otelsql v0.44.0
 	github.com/google/go-cmp v0.7.0
-	github.com/rpcscope/rpcscope v0.0.0-00010101000000-000000000000
+	github.com/redis/go-redis/v9 v9.23.0
+	github.com/rpcscope/rpcscope v0.0.0
+	github.com/rpcscope/rpcscope/interceptors/redislimit v0.0.0-00010101000000-000000000000
 	go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp v0.72.0
 	go.opentelemetry.io/otel v1.47.0
 	go.opentelemetry.io/otel/metric v1.47.0
@@ -56,6 +61,7 @@ require (
 	go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp v1.47.0 // indirect
 	go.opentelemetry.io/otel/exporters/prometheus v0.69.0 // indirect
 	go.opentelemetry.io/otel/log v1.47.0 // indirect
+	go.uber.org/atomic v1.12.0 // indirect
 	golang.org/x/net v0.60.0 // indirect
 	golang.org/x/sys v0.48.0 // indirect
 	golang.org/x/text v0.42.0 // indirect

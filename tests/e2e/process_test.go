@@ -52,11 +52,16 @@ type process struct {
 // start starts a program of the examples with nothing in its environment but env.
 func start(t *testing.T, env []string, name string, args ...string) *process {
 	t.Helper()
+	return startProgram(t, env, filepath.Join(bin, name), args...)
+}
+
+func startProgram(t *testing.T, env []string, path string, args ...string) *process {
+	t.Helper()
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &process{t: t, cmd: exec.CommandContext(t.Context(), filepath.Join(bin, name), args...), lines: make(chan string, 1000)}
+	p := &process{t: t, cmd: exec.CommandContext(t.Context(), path, args...), lines: make(chan string, 1000)}
 	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = append([]string{"PATH=" + bin}, env...), w, w
 	p.cmd.Cancel = func() error { return p.cmd.Process.Signal(syscall.SIGKILL) }
 	if err := p.cmd.Start(); err != nil {
@@ -70,7 +75,7 @@ func start(t *testing.T, env []string, name string, args ...string) *process {
 		if t.Failed() {
 			p.mu.Lock()
 			defer p.mu.Unlock()
-			t.Logf("%s printed:\n%s", name, &p.out)
+			t.Logf("%s printed:\n%s", path, &p.out)
 		}
 	})
 	return p

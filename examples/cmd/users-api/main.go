@@ -15,7 +15,6 @@ import (
 	"github.com/rpcscope/rpcscope/examples/internal/env"
 	"github.com/rpcscope/rpcscope/examples/internal/fault"
 	"github.com/rpcscope/rpcscope/examples/internal/service"
-	"github.com/rpcscope/rpcscope/interceptors"
 	"github.com/rpcscope/rpcscope/telemetry"
 )
 
@@ -35,9 +34,11 @@ func run(args []string) error {
 	flags.BoolVar(&cfg.Open, "open", false, "let everybody do everything: nobody signs up or in, and nothing is limited")
 	flags.StringVar(&cfg.Admin, "admin", "", "`address` of a user who is made an admin, with the password of $USERS_ADMIN_PASSWORD")
 	flags.DurationVar(&cfg.Sessions.Lifetime, "session", 12*time.Hour, "how long a session lasts")
-	perSecond := flags.Float64("limit", 20, "calls a second that a user may make, and twice as many at once")
+	flags.Float64Var(&cfg.Limit, "limit", 20, "calls a second that a user may make, and twice as many at once")
+	flags.StringVar(&cfg.Redis, "redis", "", "`address` of a Redis in which all servers together count the calls of users; empty: each counts its own")
 	flags.StringVar(&cfg.Audit, "audit", "", "`address` of the audit service; empty: nobody is told who did what")
 	flags.DurationVar(&cfg.AuditTimeout, "audit-timeout", time.Second, "how long a call to the audit service may take")
+	flags.BoolVar(&cfg.Resilient, "resilient", false, "make calls to the audit service again that fail, and none for a while after it failed often")
 	flags.BoolVar(&cfg.Faults, "faults", false, "obey the metadata key x-fault: panic, error, code=CODE, delay=DURATION, audit:...")
 	flags.Func("fault", "`fault` of each call, such as delay=200ms or error@0.1", func(text string) (err error) {
 		cfg.Fault, err = fault.Always(text)
@@ -46,7 +47,8 @@ func run(args []string) error {
 	flags.DurationVar(&cfg.Drain, "drain", 10*time.Second, "how long calls may go on after SIGTERM")
 	err := env.Vars(flags, map[string]string{
 		"listen": "USERS_LISTEN", "db": "USERS_DB", "faults": "USERS_FAULTS", "fault": "USERS_FAULT", "drain": "USERS_DRAIN", "audit": "AUDIT_ADDR",
-		"open": "USERS_OPEN", "admin": "USERS_ADMIN", "limit": "USERS_LIMIT",
+		"open": "USERS_OPEN", "admin": "USERS_ADMIN", "limit": "USERS_LIMIT", "redis": "REDIS_ADDR",
+		"resilient": "USERS_RESILIENT",
 	})
 	if err != nil {
 		return err
@@ -60,10 +62,9 @@ func run(args []string) error {
 		return service.Check(ctx, *listen)
 	}
 
-	if !(*perSecond > 0) {
-		return fmt.Errorf("-limit %v, want more than 0", *perSecond)
+	if !(cfg.Limit > 0 && cfg.Limit <= 1e6) {
+		return fmt.Errorf("-limit %v, want more than 0 and at most 1000000", cfg.Limit)
 	}
-	cfg.Limiter = interceptors.NewTokenBucket(*perSecond, max(1, int(2**perSecond)))
 	cfg.AdminPassword = os.Getenv("USERS_ADMIN_PASSWORD")
 
 	serve := func(ctx context.Context) error {

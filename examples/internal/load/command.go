@@ -158,7 +158,11 @@ func (o *options) run(ctx context.Context, out Output) (err error) {
 		TracerProvider: tel.TracerProvider(), MeterProvider: tel.MeterProvider(), Propagator: tel.Propagator(),
 		Logger: slog.New(tel.SlogHandler(slog.DiscardHandler)), // one summary instead of a line for each call
 	}
-	conn, err := grpc.NewClient(o.address, append(interceptors.DialOptions(by.Client(o.scenario.Dial...)...),
+	var own []interceptors.ClientOption
+	if o.scenario.Dial != nil {
+		own = o.scenario.Dial()
+	}
+	conn, err := grpc.NewClient(o.address, append(interceptors.DialOptions(by.Client(own...)...),
 		grpc.WithTransportCredentials(insecure.NewCredentials()))...)
 	if err != nil {
 		return err
@@ -179,6 +183,7 @@ func (o *options) run(ctx context.Context, out Output) (err error) {
 		defer close(ended)
 		tell(telling, out.Err, out.Terminal, o.scenario.Name, o.plan.Duration, tally)
 	}()
+	target.begun = time.Now()
 	o.plan.Run(ctx, tally, o.scenario.call(target, o.seed, o.timeout))
 	told()
 	<-ended

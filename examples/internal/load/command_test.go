@@ -124,6 +124,23 @@ func TestHostile(t *testing.T) {
 	}
 }
 
+// A breaker spares a service that is away most of what stubborn callers send it.
+func TestStorm(t *testing.T) {
+	attempts := map[string]uint64{}
+	for _, name := range []string{"storm", "breaker"} {
+		address, recorder := start(t, service.Config{Faults: true, Limit: 1e6})
+		r := run(t.Context(), name, "-addr", address, "-rate", "50", "-duration", "4s", "-users", "5")
+		if r.code != 0 || !strings.Contains(r.out, "UNAVAILABLE") {
+			t.Fatalf("%s: got exit code %d, want 0, and calls that end UNAVAILABLE\n%s%s", name, r.code, r.out, r.errOut)
+		}
+		attempts[name] = recorder.Metric("rpc.server.call.duration").HistogramCount(attribute.String("rpc.response.status_code", "UNAVAILABLE"))
+	}
+	// 100 calls fall into the 2 s, and each is made 5 times; with a breaker about 5, and 1 each 500 ms.
+	if attempts["storm"] < 400 || attempts["breaker"] > 50 || attempts["breaker"] < 5 {
+		t.Errorf("calls that the service refused: got %v, want about 500 in the storm and about 10 with a breaker", attempts)
+	}
+}
+
 // A generator that could not fail would show nothing.
 func TestExitCodes(t *testing.T) {
 	address, _ := start(t, service.Config{})

@@ -29,6 +29,7 @@ type target struct {
 	conn  grpc.ClientConnInterface
 	users usersv1.UserServiceClient
 	run   string // is part of the addresses that the run creates, so that none is taken
+	begun time.Time
 	made  atomic.Int64
 	known known
 
@@ -131,6 +132,17 @@ func (k *known) some(n int, dice *mathrand.Rand) []string {
 func with(wanted string, do func(context.Context, *target, *mathrand.Rand) error) func(context.Context, *target, *mathrand.Rand) error {
 	return func(ctx context.Context, t *target, dice *mathrand.Rand) error {
 		return do(metadata.AppendToOutgoingContext(ctx, fault.Key, wanted), t, dice)
+	}
+}
+
+// outage returns do with a service that is away for 2 s of every 6, the first time after 2 s.
+func outage(do func(context.Context, *target, *mathrand.Rand) error) func(context.Context, *target, *mathrand.Rand) error {
+	away := with("code=UNAVAILABLE", do)
+	return func(ctx context.Context, t *target, dice *mathrand.Rand) error {
+		if time.Since(t.begun)%(6*time.Second)/(2*time.Second) == 1 {
+			return away(ctx, t, dice)
+		}
+		return do(ctx, t, dice)
 	}
 }
 

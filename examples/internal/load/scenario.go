@@ -19,8 +19,8 @@ type Scenario struct {
 	Name, About string
 	Pace        func(perSecond float64) Pace
 	Operations  []operation
-	Sessions    bool                        // the service must have them
-	Dial        []interceptors.ClientOption // of the connection
+	Sessions    bool                               // the service must have them
+	Dial        func() []interceptors.ClientOption // of the connection; nil: none
 }
 
 // operation is something that callers do, and how it is to end.
@@ -88,6 +88,30 @@ var Scenarios = []Scenario{
 			{"create, audit panics", 5, []codes.Code{codes.Internal}, with("audit:panic", create)},
 		},
 	},
+	{
+		Name: "storm", About: "the service is away for 2 s of every 6, and every call that fails is made again, 4 times; needs -faults", Pace: Even,
+		Operations: storm,
+		Dial:       func() []interceptors.ClientOption { return []interceptors.ClientOption{interceptors.Retry(stubborn)} },
+	},
+	{
+		Name: "breaker", About: "the same, with a circuit breaker behind the retries; needs -faults", Pace: Even,
+		Operations: storm,
+		Dial: func() []interceptors.ClientOption {
+			return []interceptors.ClientOption{
+				interceptors.Retry(stubborn),
+				interceptors.CircuitBreaker(interceptors.BreakerPolicy{FailureThreshold: 5, OpenFor: 500 * time.Millisecond}),
+			}
+		},
+	},
+}
+
+// stubborn makes calls again that fail, whatever that does to the service.
+var stubborn = interceptors.RetryPolicy{MaxAttempts: 5, InitialBackoff: 10 * time.Millisecond, MaxBackoff: 50 * time.Millisecond, Budget: -1}
+
+// storm is what callers do while the service is away for 2 s of every 6.
+var storm = []operation{
+	{"get", 80, []codes.Code{codes.OK, codes.Unavailable, codes.ResourceExhausted}, outage(get)},
+	{"create", 20, []codes.Code{codes.OK, codes.Unavailable, codes.ResourceExhausted}, outage(create)},
 }
 
 // scenarioOf returns the scenario with this name.

@@ -151,6 +151,25 @@ func TestAuditFails(t *testing.T) {
 	}
 }
 
+// What fails for a moment is tried again; what fails for long is left alone, and the caller learns when to come back.
+func TestAuditIsResilient(t *testing.T) {
+	client, r := audited(t, service.Config{Open: true, Resilient: true})
+	away := metadata.AppendToOutgoingContext(timeout(t), fault.Key, "audit:code=UNAVAILABLE")
+	for {
+		_, err := client.CreateUser(away, &usersv1.CreateUserRequest{User: newUser("Ada")})
+		if errors.Code(err) != codes.Unavailable {
+			t.Fatalf("error = %v, want %v", err, codes.Unavailable)
+		}
+		if _, told := errors.RetryAfter(err); told {
+			break
+		}
+	}
+	served := r.Metric("rpc.server.call.duration").HistogramCount(attribute.String("rpc.method", "audit.v1.AuditService/Record"))
+	if retries := r.Metric("rpcscope.client.attempts").Counter(attribute.String("rpcscope.attempt", "retry")); served != 10 || retries == 0 {
+		t.Errorf("the audit service was called %d times, %d of them retries, want 10 until the breaker opened, and retries", served, retries)
+	}
+}
+
 // Nobody listens at the address of the audit service: the users service starts, reads, and changes nothing.
 func TestAuditIsAway(t *testing.T) {
 	client, _, _ := serve(t, service.Config{Open: true, Audit: "localhost:1"})

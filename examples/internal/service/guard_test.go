@@ -295,6 +295,22 @@ func TestLimitPerUser(t *testing.T) {
 	}
 }
 
+// Rule 25: with its Redis away a limit lets calls happen, and says so.
+func TestLimitWithoutItsRedis(t *testing.T) {
+	g := startGuarded(t, service.Config{Limit: 1, Redis: "localhost:1"})
+	ada := g.signUp(t, "Ada")
+	for range 10 {
+		if err := errOf(g.sessions.GetSession(as(t, ada.GetToken()), &usersv1.GetSessionRequest{})); err != nil {
+			t.Errorf("error = %v, want none", err)
+		}
+	}
+	failures := g.recorder.Metric("rpcscope.server.limiter.failures").Counter(
+		attribute.String("rpcscope.ratelimit.policy", "users"), attribute.String("rpcscope.ratelimit.outcome", "allowed"))
+	if failures != 11 {
+		t.Errorf("got %d failures of the limiter, want 11, one for each call", failures)
+	}
+}
+
 // Passwords are guessed no faster than the limit of logins allows.
 func TestLimitOfLogins(t *testing.T) {
 	g := startGuarded(t, service.Config{})
