@@ -173,7 +173,7 @@ func (s *breakers) intercept(ctx context.Context, call *Call, next Next) error {
 	if deadline, ok := ctx.Deadline(); ok {
 		hurried = time.Until(deadline) < s.MinTimeout
 	}
-	result := nothingLearned // also of a panic, which is not the service's
+	result := errNothingLearned // also of a panic, which is not the service's
 	defer func() { t.settle(ctx, result) }()
 	if t.probe != nil {
 		call.AddAttributes(breakerNameKey.String(b.name), breakerStateKey.String(t.state()))
@@ -184,7 +184,7 @@ func (s *breakers) intercept(ctx context.Context, call *Call, next Next) error {
 	return err
 }
 
-// judge says what a call's end says about the service: nothingLearned, serviceFailed,
+// judge says what a call's end says about the service: errNothingLearned, errServiceFailed,
 // or, with nil, that it works.
 func (s *breakers) judge(ctx context.Context, call *Call, err error, hurried bool) error {
 	if err == nil {
@@ -193,13 +193,13 @@ func (s *breakers) judge(ctx context.Context, call *Call, err error, hurried boo
 	code := errors.Code(err)
 	switch {
 	case code == codes.Canceled, ctx.Err() == context.Canceled, refusedHere(err):
-		return nothingLearned
+		return errNothingLearned
 	case code == codes.DeadlineExceeded && hurried:
-		return nothingLearned
+		return errNothingLearned
 	case s.IsFailure(err):
-		return serviceFailed
+		return errServiceFailed
 	case call.m != nil && !answered(err):
-		return nothingLearned
+		return errNothingLearned
 	}
 	return nil
 }

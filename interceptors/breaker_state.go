@@ -19,8 +19,8 @@ import (
 
 // What a breaker is told about calls that did not go well.
 var (
-	serviceFailed  = errors.New("interceptors: the service failed")
-	nothingLearned = errors.New("interceptors: nothing was learned about the service")
+	errServiceFailed  = errors.New("interceptors: the service failed")
+	errNothingLearned = errors.New("interceptors: nothing was learned about the service")
 )
 
 // maxBreakers bounds those of one CircuitBreaker.
@@ -118,7 +118,7 @@ func newBreaker(key breakerKey, p *BreakerPolicy) *breaker {
 		MaxRequests:  uint32(p.HalfOpenCalls),
 		Timeout:      max(p.OpenFor-1, 1), // it wants more than that to have passed
 		ReadyToTrip:  func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= threshold },
-		IsExcluded:   func(err error) bool { return err == nothingLearned },
+		IsExcluded:   func(err error) bool { return errors.Is(err, errNothingLearned) },
 		IsSuccessful: func(err error) bool { return err == nil },
 		OnStateChange: func(_ string, from, to gobreaker.State) {
 			b.state, b.moved = to, move{from, to}
@@ -195,7 +195,7 @@ func (t *admission) release() {
 	defer t.b.mu.Unlock()
 	if !t.probe.settled && !t.probe.released {
 		t.probe.released = true
-		t.done(nothingLearned)
+		t.done(errNothingLearned)
 	}
 }
 
@@ -209,7 +209,7 @@ func (t *admission) settle(ctx context.Context, result error) {
 	case !probe.settled:
 		probe.settled = true
 		probe.timer.Stop()
-		if !probe.released || result != nothingLearned {
+		if !probe.released || !errors.Is(result, errNothingLearned) {
 			t.done(result)
 		}
 	}

@@ -55,7 +55,8 @@ func TestRule28TokenFile(t *testing.T) {
 // ..data/token, and ..data one to a folder with a time for a name.
 func kubernetes(t *testing.T, dir, path, token string) {
 	t.Helper()
-	folder, err := os.MkdirTemp(dir, "..2026_")
+	folder := filepath.Join(dir, "..2026_"+strings.TrimSpace(token))
+	err := os.Mkdir(folder, 0o700)
 	if err != nil {
 		t.Fatal(err)
 	}
