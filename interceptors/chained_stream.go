@@ -134,7 +134,7 @@ func (s *chainedStream) next(ctx context.Context) error {
 	a, err := s.openAttempt(ctx)
 	if err != nil {
 		s.request.Unlock()
-		return err
+		return inTime(ctx, err)
 	}
 	if s.first != nil {
 		// What fails here shows when the caller receives.
@@ -153,7 +153,7 @@ func (s *chainedStream) next(ctx context.Context) error {
 	if a.finished.Load() {
 		s.r.call.header, s.r.call.trailer = a.header, a.trailer
 	}
-	return a.err
+	return inTime(ctx, a.err)
 }
 
 func (s *chainedStream) openAttempt(ctx context.Context) (*streamAttempt, error) {

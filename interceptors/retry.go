@@ -251,17 +251,23 @@ func over(ctx context.Context) bool {
 // streamAttempt limits the time until the first message, and not that of the
 // stream.
 func (r *retrying) streamAttempt(ctx context.Context, t turn, next Next) (timedOut bool, err error) {
-	limited, cancel := context.WithCancel(ctx)
-	defer cancel()
+	limited, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	first := new(firstMessage)
 	r.first.Store(first)
-	timer := time.AfterFunc(r.PerAttemptTimeout, func() { first.giveUp(cancel) })
+	timer := time.AfterFunc(r.PerAttemptTimeout, func() { first.giveUp(func() { cancel(errAttemptTimeout) }) })
 	defer timer.Stop()
 	err = r.call.try(limited, t, next)
-	if err != nil && first.isLate() && !over(ctx) {
-		return true, errAttemptTimeout.WithCause(err)
+	return err != nil && first.isLate() && !over(ctx), err
+}
+
+// inTime is the error of an attempt at a stream for all who are inside of [Retry]:
+// gRPC knows only that it was cancelled.
+func inTime(ctx context.Context, err error) error {
+	if err != nil && errors.Code(err) == codes.Canceled && errors.Is(context.Cause(ctx), errAttemptTimeout) {
+		return errAttemptTimeout.WithCause(err)
 	}
-	return false, err
+	return err
 }
 
 var errAttemptTimeout = errors.Define(codes.DeadlineExceeded, "rpcscope", "ATTEMPT_TIMEOUT", "no attempt was answered in time")

@@ -78,6 +78,31 @@ func stuck(ctx context.Context) error {
 	return status.FromContextError(ctx.Err()).Err()
 }
 
+// An attempt at a server stream that was given up for want of a first message has run
+// out of time for everybody: for what is inside of Retry, its span and the counts.
+func TestRule26AttemptOfStreamTimesOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var calls atomic.Int64
+		var inside []codes.Code
+		h := start(t, failingFirst(&calls, stuck), on(interceptors.ClientSide,
+			interceptors.Retry(interceptors.RetryPolicy{PerAttemptTimeout: time.Second}),
+			interceptors.Interceptor(func(ctx context.Context, _ *interceptors.Call, next interceptors.Next) error {
+				err := next(ctx)
+				inside = append(inside, errors.Code(err))
+				return err
+			})))
+		if err := h.call(context.Background(), interceptors.ServerStream); err != nil {
+			t.Fatal(err)
+		}
+		h.idle()
+		if diff := cmp.Diff([]codes.Code{codes.DeadlineExceeded, codes.OK}, inside); diff != "" {
+			t.Errorf("what the attempts ended with (-want +got):\n%s", diff)
+		}
+		h.counted("rpcscope.client.attempts", "rpc.response.status_code", map[string]int64{"DEADLINE_EXCEEDED": 1, "OK": 1})
+		h.checkAttempts(2, "retry")
+	})
+}
+
 // Rule 26: what is retried, how often, how long is waited, and why it stops.
 func TestRule26Retry(t *testing.T) {
 	always := slices.Repeat([]func(context.Context) error{fails(codes.Unavailable)}, 20)
