@@ -72,10 +72,10 @@ func (b *traceBuilder) messages(span, sent, received int) {
 			attribute.String("rpc.message.type", kind), attribute.Int("rpc.message.id", id),
 		}})
 	}
-	for i := range sent {
+	for i := max(0, sent-128); i < sent; i++ {
 		event("SENT", i+1)
 	}
-	for i := range received {
+	for i := max(0, received-128); i < received; i++ { // a span keeps the last events only
 		event("RECEIVED", i+1)
 	}
 }

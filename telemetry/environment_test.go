@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"cmp"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"maps"
@@ -287,5 +288,30 @@ func TestNoTimeLimit(t *testing.T) {
 		if got, err := parseMillis(text); err == nil {
 			t.Errorf("%q: got %s", text, got)
 		}
+	}
+}
+
+// The default address names the variable that chooses another.
+func TestPrometheusDefaultAddressTaken(t *testing.T) { // rule 32
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	_, _, err = newPrometheusExporter(taken.Addr().String(), sourceDefault, (&DiagLog{}).diagnostics())
+	if ce, ok := errors.AsType[*ConfigError](err); !ok || ce.Source != "OTEL_EXPORTER_PROMETHEUS_PORT" {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A server is checked against the named certificates, and not against the system's too.
+func TestCertificateIsTheOnlyOne(t *testing.T) { // rule 30
+	ca := NewAuthority(t)
+	path := filepath.Join(t.TempDir(), "ca.pem")
+	ca.WriteTo(t, path)
+	o := newOptions([]Option{Env{"OTEL_EXPORTER_OTLP_ENDPOINT": nowhereTLS, "OTEL_EXPORTER_OTLP_CERTIFICATE": path}.Option()})
+	c, err := (&environment{lookup: o.lookupEnv}).otlp(o, signalTraces)
+	if err != nil || !c.tls.RootCAs.Equal(ca.Pool()) || c.tls.MinVersion != tls.VersionTLS12 {
+		t.Errorf("error %v, TLS is %+v", err, c.tls)
 	}
 }
