@@ -250,7 +250,7 @@ func (e *engine) observeBreakers(meter metric.Meter) error {
 		return nil
 	}
 	state, err := meter.Int64ObservableGauge("rpcscope.client.breaker.state",
-		metric.WithDescription("States of circuit breakers: 0 closed, 1 half-open, 2 open."), metric.WithUnit("1"))
+		metric.WithDescription("States of circuit breakers: 0 closed, 1 half-open, 2 open."), metric.WithUnit("{state}"))
 	if err != nil {
 		return err
 	}

@@ -322,9 +322,9 @@ func checkNumbers(t *testing.T, b *backend, now time.Time) {
 	}
 	delete(got, "p99 latency")
 	want := map[string]float64{
-		"Calls":         5 / interval.Seconds(), // of the six, one never left the client
+		"Calls":         5 / interval.Seconds(), // of the seven, two never left the client
 		"Server faults": 2. / 5,                 // UNAVAILABLE and INTERNAL, neither NOT_FOUND nor RESOURCE_EXHAUSTED
-		"Client faults": 5. / 6,
+		"Client faults": 6. / 7,
 		"In flight":     1,
 		"Panics":        2 * exports, // one on each side
 	}

@@ -74,6 +74,9 @@ func feed(t *testing.T, b *backend) time.Time {
 		}
 		refuse(t, client)
 		<-served
+		for range leaveAlone(t, client, i) {
+			<-served
+		}
 		callPanicking(t, client)
 		now = start.Add(time.Duration(i) * interval)
 		b.at(now)
@@ -110,6 +113,25 @@ func refuse(t *testing.T, client testgrpc.TestServiceClient) {
 	if !rpcerrors.Is(err, interceptors.ErrRateLimited) {
 		t.Fatalf("got error %v, want %v", err, interceptors.ErrRateLimited)
 	}
+}
+
+// leaveAlone makes a call that fails, is made again, and is not even sent once the breaker has seen three failures. It
+// returns how many calls the server has had.
+func leaveAlone(t *testing.T, client testgrpc.TestServiceClient, round int) int {
+	t.Helper()
+	stream, err := client.StreamingOutputCall(t.Context(), &testgrpc.StreamingOutputCallRequest{})
+	if err == nil {
+		_, err = stream.Recv()
+	}
+	served := max(0, 2-round)
+	want := codes.Unimplemented
+	if served < 2 {
+		want = codes.Unavailable
+	}
+	if got := rpcerrors.Code(err); got != want {
+		t.Fatalf("round %d: got code %v, want %v", round, got, want)
+	}
+	return served
 }
 
 // callPanicking makes a call in which the client's interceptor panics.
@@ -150,6 +172,9 @@ func connect(t *testing.T, tel *telemetry.Telemetry) (testgrpc.TestServiceClient
 	server := []interceptors.ServerOption{limits()}
 	dial := []interceptors.ClientOption{
 		interceptors.WithAttempts(),
+		interceptors.For(interceptors.Methods(testgrpc.TestService_StreamingOutputCall_FullMethodName),
+			interceptors.Retry(interceptors.RetryPolicy{MaxAttempts: 2, InitialBackoff: time.Nanosecond, Codes: []codes.Code{codes.Unimplemented}}),
+			interceptors.CircuitBreaker(interceptors.BreakerPolicy{FailureThreshold: 3, OpenFor: time.Hour, IsFailure: func(error) bool { return true }})),
 		interceptors.For(interceptors.Methods(testgrpc.TestService_EmptyCall_FullMethodName),
 			func(context.Context, *interceptors.Call, interceptors.Next) error { panic("the interceptor's") }),
 	}
