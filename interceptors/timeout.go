@@ -92,8 +92,11 @@ func limited(ctx context.Context, call *Call, next Next, d time.Duration, source
 	ctx, cancel := context.WithDeadlineCause(ctx, at, ErrTimeout)
 	defer cancel()
 	err := next(ctx)
-	if err == nil || errors.Code(err) != codes.DeadlineExceeded || !errors.Is(context.Cause(ctx), ErrTimeout) {
+	if err == nil || errors.Code(err) != codes.DeadlineExceeded || !over(ctx) {
 		return err
+	}
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, ErrTimeout) {
+		return err // the caller's end came first
 	}
 	if !call.add().deadline.at.Equal(at) {
 		return err // the one further inside, which was sooner, has said so
