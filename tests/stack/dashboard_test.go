@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -262,6 +263,20 @@ func TestDashboards(t *testing.T) {
 			}
 		})
 	}
+
+	t.Run("every instrument", func(t *testing.T) {
+		ours, err := b.ours(t.Context(), now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range b.created.missing(ours) {
+			t.Errorf("%s: the library has it, feed records nothing with it, and so no panel is known to show it", name)
+		}
+		delete(ours, "rpcscope_server_rejected_total")
+		if got := b.created.missing(ours); !slices.Equal(got, []string{"rpcscope.server.rejected"}) {
+			t.Errorf("without rpcscope_server_rejected_total: got %q missing, want rpcscope.server.rejected", got)
+		}
+	})
 
 	t.Run("numbers", func(t *testing.T) { checkNumbers(t, b, now) })
 

@@ -45,6 +45,7 @@ func feed(t *testing.T, b *backend) time.Time {
 		telemetry.WithProtocol("http/protobuf"),
 		telemetry.WithoutLogs(),
 		telemetry.WithMetricInterval(time.Hour), // feed flushes
+		telemetry.WithView(b.created.view),
 	)
 	if err != nil {
 		t.Fatal(err)

@@ -7,11 +7,14 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"math"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -23,6 +26,7 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/storage/remote"
 	"github.com/prometheus/prometheus/tsdb"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	collector "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
 	metrics "go.opentelemetry.io/proto/otlp/metrics/v1"
 	"google.golang.org/protobuf/proto"
@@ -40,6 +44,41 @@ type backend struct {
 	engine *promql.Engine
 	parser parser.Parser
 	now    atomic.Int64 // nanoseconds; see at
+
+	created instruments // by what feeds it
+}
+
+// instruments are the names of instruments that were created, whether or not something was ever recorded with them.
+type instruments struct {
+	mu    sync.Mutex
+	names map[string]bool
+}
+
+// view is a View that sees them and changes nothing.
+func (i *instruments) view(created sdkmetric.Instrument) (sdkmetric.Stream, bool) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.names == nil {
+		i.names = map[string]bool{}
+	}
+	i.names[created.Name] = true
+	return sdkmetric.Stream{}, false
+}
+
+// missing returns those of ours that none of the families of series is of.
+func (i *instruments) missing(families map[string]bool) []string {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	var missing []string
+	for name := range i.names {
+		series := strings.ReplaceAll(name, ".", "_") // then come unit and type
+		isIts := func(family string) bool { return family == series || strings.HasPrefix(family, series+"_") }
+		if strings.HasPrefix(name, "rpc") && !slices.ContainsFunc(slices.Collect(maps.Keys(families)), isIts) {
+			missing = append(missing, name)
+		}
+	}
+	slices.Sort(missing)
+	return missing
 }
 
 func newBackend(t *testing.T) *backend {
