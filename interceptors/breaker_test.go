@@ -415,6 +415,39 @@ func TestRule27HangingProbe(t *testing.T) {
 	}
 }
 
+// Rule 27: a probe that gave its place away has no second one to give.
+func TestRule27AbandonedProbe(t *testing.T) {
+	for _, kind := range kinds {
+		t.Run(kind.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				m := &moody{}
+				h := guarded(t, &stub{}, m, interceptors.BreakerPolicy{FailureThreshold: 1, OpenFor: time.Minute})
+				m.after = func() error {
+					<-time.After(10 * time.Minute)
+					return nil
+				}
+				h.fail(m, 1)
+				<-time.After(time.Minute)
+				first, giveUp := context.WithCancel(context.Background())
+				var probes sync.WaitGroup
+				probes.Go(func() { _ = h.call(first, kind) })
+				<-time.After(time.Minute)
+				synctest.Wait()
+				probes.Go(func() { _ = h.call(context.Background(), kind) })
+				synctest.Wait()
+				giveUp()
+				synctest.Wait()
+				if err := h.call(context.Background(), kind); !errors.Is(err, interceptors.ErrBreakerOpen) {
+					t.Errorf("beside the second probe a call ended with %v, want ErrBreakerOpen", err)
+				}
+				probes.Wait()
+				h.state(0)
+				h.idle()
+			})
+		})
+	}
+}
+
 // A half-open breaker lets through as many as it was told to, and closes when
 // all of them went well.
 func TestRule27HalfOpenCalls(t *testing.T) {

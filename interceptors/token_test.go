@@ -258,6 +258,9 @@ func TestRule28NotAfterAMessage(t *testing.T) {
 	if k.invalidated != 1 {
 		t.Errorf("the source was invalidated %d times, want once", k.invalidated)
 	}
+	if got, ok := attrs(h.span(trace.SpanKindClient).Attributes())["rpcscope.token.refreshed"]; ok {
+		t.Errorf("rpcscope.token.refreshed is %v of a call that was not made again", got)
+	}
 }
 
 // Inside of Retry each attempt has one authorization (rules 9 and 28).
