@@ -89,7 +89,9 @@ func dial(t *testing.T, accepts string, source interceptors.TokenSource) testpb.
 	t.Cleanup(func() {
 		_ = conn.Close()
 		s.Stop()
-		<-served
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
 	})
 	return testpb.NewTestServiceClient(conn)
 }
