@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"strconv"
 	"strings"
@@ -116,11 +117,18 @@ func (d *delivery) attempt(ctx context.Context, export func(context.Context) err
 			return err
 		}
 		d.report.trying(d.signal, err)
-		if !d.sleep(ctx, max(wait, after)) {
+		if !d.sleep(ctx, max(jittered(wait), after)) {
 			return err
 		}
 		wait = min(2*wait, 5*time.Second)
 	}
+}
+
+// jittered is a random time between half of wait and all of it: services that
+// lost their back end together do not come back together, as the OTLP
+// specification demands.
+func jittered(wait time.Duration) time.Duration {
+	return wait/2 + rand.N(wait/2+1)
 }
 
 // guarded runs an exporter, which may be the user's: its panic is a failed
