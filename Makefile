@@ -70,7 +70,7 @@ stress: ## Run the tests of calls and streams COUNT times, 20 by default, with t
 .PHONY: e2e
 e2e: ## Run the end-to-end tests, the demo's among them (needs redis-server)
 	@echo "==> end to end: builds the example programs and runs them as processes"
-	@cd tests && $(GO) test -count=1 -tags e2e ./e2e/...
+	@cd tests && $(GO) test -count=1 -tags e2e ./e2e/... ./stack
 	@echo "==> end to end: the limiter that servers share, against a redis-server that the tests start"
 	@cd interceptors/redislimit && $(GO) test -count=1 -tags e2e ./...
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/rpcscope/rpcscope/telemetry/telemetrytest"
 	"github.com/rpcscope/rpcscope/tests/internal/compose"
+	"github.com/rpcscope/rpcscope/tests/internal/program"
 )
 
 // TestComposeServices starts the services that compose builds with the very
@@ -38,13 +39,13 @@ func TestComposeServices(t *testing.T) {
 		":8080":              "127.0.0.1:0",
 	}
 	audit := startService(t, project.Services["users-audit"], here)
-	here["users-audit:50052"] = audit.find(`audit service is serving.*address=(\S+)`)
+	here["users-audit:50052"] = audit.Find(`audit service is serving.*address=(\S+)`)
 	checkHealth(t, project.Services["users-audit"], map[string]string{"localhost:50052": here["users-audit:50052"]})
 	api := startService(t, project.Services["users-api"], here)
-	here["users-api:50051"] = api.find(`users service is serving.*address=(\S+)`)
+	here["users-api:50051"] = api.Find(`users service is serving.*address=(\S+)`)
 	checkHealth(t, project.Services["users-api"], map[string]string{"localhost:50051": here["users-api:50051"]})
 	web := startService(t, project.Services["users-web"], here)
-	page := web.find(`web app is serving.*url=(\S+)`)
+	page := web.Find(`web app is serving.*url=(\S+)`)
 	checkHealth(t, project.Services["users-web"], map[string]string{"localhost:8080": strings.Trim(strings.TrimPrefix(page, "http://"), "/")})
 
 	var session struct{ Token string }
@@ -55,9 +56,9 @@ func TestComposeServices(t *testing.T) {
 	}
 	post(t, page+"users/", "", `{"name":"Ada","email":"ada@example.com"}`, http.StatusUnauthorized)
 	post(t, page+"users/", session.Token, `{"name":"Ada","email":"ada@example.com"}`, http.StatusCreated)
-	web.stop()
-	api.stop()
-	audit.stop()
+	web.Stop()
+	api.Stop()
+	audit.Stop()
 
 	// Everything has arrived, or it never will: all processes have ended.
 	commit := slices.IndexFunc(collector.Spans(), func(s telemetrytest.OTLPSpan) bool { return s.GetName() == "INSERT users" })
@@ -104,7 +105,7 @@ func post(t *testing.T, url, token, body string, want int) string {
 }
 
 // startService starts a service of the compose file with the words of here exchanged.
-func startService(t *testing.T, s types.ServiceConfig, here map[string]string) *process {
+func startService(t *testing.T, s types.ServiceConfig, here map[string]string) *program.Program {
 	t.Helper()
 	var env []string
 	for _, name := range slices.Sorted(maps.Keys(s.Environment)) {

@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/rpcscope/rpcscope/tests/internal/program"
 )
 
 // tree is the first trace of the demo, names only: the request of the page in
@@ -32,7 +34,7 @@ const tree = `└─ users-web  POST /users/me
 // TestDemo runs the demo, which compares all that it shows with what it should
 // be and fails otherwise, and reads what a user sees first.
 func TestDemo(t *testing.T) {
-	out := start(t, nil, "demo").wait()
+	out := start(t, nil, "demo").Wait()
 
 	heads := regexp.MustCompile(`(?m)^trace ([0-9a-f]{32})  request ([0-9a-f-]{36}) `).FindAllStringSubmatch(out, -1)
 	seen := map[string]bool{}
@@ -66,12 +68,12 @@ func TestDemo(t *testing.T) {
 // TestRun starts what make run starts, opens its page and stops it.
 func TestRun(t *testing.T) {
 	p := start(t, nil, "demo", "-serve")
-	page := p.find(`^The page +(http://\S+)$`)
+	page := p.Find(`^The page +(http://\S+)$`)
 	body := get(t, page)
 	if want := "<!doctype html>"; !strings.HasPrefix(strings.ToLower(body), want) {
 		t.Errorf("got page %.80q, want it to begin with %q", body, want)
 	}
-	p.stop()
+	p.Stop()
 }
 
 func get(t *testing.T, url string) string {
@@ -86,7 +88,7 @@ func get(t *testing.T, url string) string {
 // do returns the body of the response, whose status must be want.
 func do(t *testing.T, request *http.Request, want int) string {
 	t.Helper()
-	client := &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
+	client := &http.Client{Timeout: program.Patience, Transport: &http.Transport{DisableKeepAlives: true}}
 	response, err := client.Do(request)
 	if err != nil {
 		t.Fatal(err)

@@ -10,21 +10,23 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/rpcscope/rpcscope/tests/internal/program"
 )
 
 // TestLimitIsShared starts a real Redis and two users services that count the
 // calls of users in it together: what a user may call is no more with two of them.
 func TestLimitIsShared(t *testing.T) {
 	redis, store := startRedis(t)
-	defer store.stop()
+	defer store.Stop()
 	db := filepath.Join(t.TempDir(), "users.db")
 	var pages []string
 	for range 2 {
 		api := start(t, []string{"OTEL_SDK_DISABLED=true"}, "users-api", "-listen", "127.0.0.1:0", "-db", db, "-redis", redis, "-limit", "0.5")
-		web := start(t, []string{"OTEL_SDK_DISABLED=true"}, "users-web", "-listen", "127.0.0.1:0", "-users", api.find(`users service is serving.*address=(\S+)`))
-		pages = append(pages, web.find(`web app is serving.*url=(\S+)`))
-		defer api.stop()
-		defer web.stop()
+		web := start(t, []string{"OTEL_SDK_DISABLED=true"}, "users-web", "-listen", "127.0.0.1:0", "-users", api.Find(`users service is serving.*address=(\S+)`))
+		pages = append(pages, web.Find(`web app is serving.*url=(\S+)`))
+		defer api.Stop()
+		defer web.Stop()
 	}
 	var session struct{ Token string }
 	answer := post(t, pages[0]+"users/me", "", `{"name":"Ada","email":"ada@example.com","password":"correct horse"}`, http.StatusCreated)
@@ -64,7 +66,7 @@ func TestLimitIsShared(t *testing.T) {
 }
 
 // startRedis starts a redis-server that keeps nothing, and returns its address.
-func startRedis(t *testing.T) (string, *process) {
+func startRedis(t *testing.T) (string, *program.Program) {
 	t.Helper()
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -81,7 +83,7 @@ func startRedis(t *testing.T) (string, *process) {
 	if err != nil {
 		t.Fatalf("%v: this test needs a real Redis (Debian and Ubuntu: apt install redis-server)", err)
 	}
-	p := startProgram(t, nil, path, "--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", t.TempDir())
-	p.find(`(Ready to accept connections)`)
+	p := program.Start(t, nil, path, "--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", t.TempDir())
+	p.Find(`(Ready to accept connections)`)
 	return "127.0.0.1:" + port, p
 }

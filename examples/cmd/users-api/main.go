@@ -8,9 +8,12 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/rpcscope/rpcscope/examples/internal/env"
 	"github.com/rpcscope/rpcscope/examples/internal/fault"
@@ -23,6 +26,14 @@ func main() {
 		fmt.Fprintln(os.Stderr, "users-api:", err)
 		os.Exit(1)
 	}
+}
+
+// redisLog is for what the Redis client says.
+type redisLog struct{}
+
+// Printf logs at DEBUG.
+func (redisLog) Printf(ctx context.Context, format string, args ...any) {
+	slog.DebugContext(ctx, "redis: "+fmt.Sprintf(format, args...))
 }
 
 func run(args []string) error {
@@ -44,11 +55,12 @@ func run(args []string) error {
 		cfg.Fault, err = fault.Always(text)
 		return err
 	})
+	flags.BoolVar(&cfg.Observe.Messages, "messages", false, "measure messages too: sizes, how many there are, and the time to the first")
 	flags.DurationVar(&cfg.Drain, "drain", 10*time.Second, "how long calls may go on after SIGTERM")
 	err := env.Vars(flags, map[string]string{
 		"listen": "USERS_LISTEN", "db": "USERS_DB", "faults": "USERS_FAULTS", "fault": "USERS_FAULT", "drain": "USERS_DRAIN", "audit": "AUDIT_ADDR",
 		"open": "USERS_OPEN", "admin": "USERS_ADMIN", "limit": "USERS_LIMIT", "redis": "REDIS_ADDR",
-		"resilient": "USERS_RESILIENT",
+		"resilient": "USERS_RESILIENT", "messages": "USERS_MESSAGES",
 	})
 	if err != nil {
 		return err
@@ -66,6 +78,9 @@ func run(args []string) error {
 		return fmt.Errorf("-limit %v, want more than 0 and at most 1000000", cfg.Limit)
 	}
 	cfg.AdminPassword = os.Getenv("USERS_ADMIN_PASSWORD")
+
+	// That its Redis is away the limiter tells, in metrics and spans: a line for each attempt to connect helps nobody.
+	redis.SetLogger(redisLog{})
 
 	serve := func(ctx context.Context) error {
 		l, err := net.Listen("tcp", *listen)

@@ -33,8 +33,9 @@ func run(args []string) error {
 	faults := flags.Bool("faults", false, "obey the metadata key x-fault: panic, error, code=CODE, delay=DURATION")
 	always := flags.String("fault", "", "`fault` of each call, such as delay=200ms or error@0.1")
 	flags.StringVar(&cfg.Database, "db", "", "`path` of the database file; empty: in memory")
+	flags.BoolVar(&cfg.Observe.Messages, "messages", false, "measure messages too: sizes, how many there are, and the time to the first")
 	flags.DurationVar(&cfg.Drain, "drain", 10*time.Second, "how long calls may go on after SIGTERM")
-	err := env.Vars(flags, map[string]string{"listen": "AUDIT_LISTEN", "db": "AUDIT_DB", "faults": "AUDIT_FAULTS", "fault": "AUDIT_FAULT", "drain": "AUDIT_DRAIN"})
+	err := env.Vars(flags, map[string]string{"listen": "AUDIT_LISTEN", "db": "AUDIT_DB", "faults": "AUDIT_FAULTS", "fault": "AUDIT_FAULT", "drain": "AUDIT_DRAIN", "messages": "AUDIT_MESSAGES"})
 	if err != nil {
 		return err
 	}

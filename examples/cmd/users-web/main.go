@@ -33,9 +33,10 @@ func run(args []string) error {
 	check := flags.Bool("check", false, "ask the web app at the address of -listen whether it is ready, and end")
 	flags.DurationVar(&cfg.Timeout, "timeout", 10*time.Second, "how long a call to the users service may take")
 	flags.BoolVar(&cfg.Faults, "faults", false, "hand the header X-Fault on to the users service, and offer it on the page")
+	flags.BoolVar(&cfg.Observe.Messages, "messages", false, "measure messages too: sizes, how many there are, and the time to the first")
 	flags.StringVar(&cfg.Traces, "traces", "", "`URL` of Jaeger's UI, which the page links trace ids to")
 	err := env.Vars(flags, map[string]string{
-		"listen": "WEB_LISTEN", "users": "USERS_ADDR", "timeout": "WEB_TIMEOUT", "faults": "USERS_FAULTS", "traces": "JAEGER_URL",
+		"listen": "WEB_LISTEN", "users": "USERS_ADDR", "timeout": "WEB_TIMEOUT", "faults": "USERS_FAULTS", "traces": "JAEGER_URL", "messages": "WEB_MESSAGES",
 	})
 	if err != nil {
 		return err

@@ -19,6 +19,7 @@ type By struct {
 	MeterProvider  metric.MeterProvider
 	Propagator     otelprop.TextMapPropagator
 	Logger         *slog.Logger
+	Messages       bool // measure messages too: sizes, how many there are, and the time to the first
 }
 
 // Log returns the logger.
@@ -43,6 +44,9 @@ func (b By) Server(opts ...interceptors.ServerOption) []interceptors.ServerOptio
 		interceptors.WithTracerProvider(b.TracerProvider), interceptors.WithMeterProvider(b.MeterProvider),
 		interceptors.WithPropagator(b.Propagator), interceptors.WithLogger(b.Logger),
 	}
+	if b.Messages {
+		own = append(own, interceptors.WithMessageMetrics())
+	}
 	return append(own, opts...)
 }
 
@@ -51,6 +55,9 @@ func (b By) Client(opts ...interceptors.ClientOption) []interceptors.ClientOptio
 	own := []interceptors.ClientOption{
 		interceptors.WithTracerProvider(b.TracerProvider), interceptors.WithMeterProvider(b.MeterProvider),
 		interceptors.WithPropagator(b.Propagator), interceptors.WithLogger(b.Logger),
+	}
+	if b.Messages {
+		own = append(own, interceptors.WithMessageMetrics())
 	}
 	return append(own, opts...)
 }
