@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/keepalive"
 
+	"github.com/rpcscope/rpcscope/errors"
 	"github.com/rpcscope/rpcscope/interceptors"
 )
 
@@ -72,7 +73,7 @@ func TestHalfOpenClient(t *testing.T) {
 		<-began
 		r.proxy.LoseClient()
 		begun := time.Now()
-		if err := <-ended; err != context.Canceled {
+		if err := <-ended; !errors.Is(err, context.Canceled) {
 			t.Errorf("the handler's context ended with %v, want it cancelled", err)
 		}
 		if took := time.Since(begun); took > 2*time.Second+slack {

@@ -264,6 +264,15 @@ func (r *rig) tell(kind interceptors.Kind, want story, after func(), opts ...grp
 	}
 	span := r.Spans().Named(methods[kind]).Kind(trace.SpanKindClient).One()
 	span.Root().Has(attribute.String("rpc.response.status_code", codeName(want.code)))
+	records := 0
+	for _, record := range r.Logs().All() {
+		if record.SpanID() == span.SpanContext().SpanID() {
+			records++
+		}
+	}
+	if records != 1 {
+		r.t.Errorf("%d log records of the call, want 1", records)
+	}
 	r.checkAttempts(span, want)
 	if n := r.Metric("rpc.client.call.duration").HistogramCount(attribute.String("rpc.response.status_code", codeName(want.code))); n != 1 {
 		r.t.Errorf("%d durations of %v, want 1; %s", n, want.code, r.Metric("rpc.client.call.duration"))
