@@ -91,10 +91,14 @@ func turn(round, i, n int) int {
 	return at
 }
 
-// measure runs rounds of the scenario. In each, every contender makes so many
-// calls.
+// measure runs rounds of the scenario, after one that does not count. In each,
+// every contender makes so many calls.
 func measure(s scenario, contenders []contender, rounds, calls int) (*result, error) {
 	r := newResult(s, contenders, calls)
+	if err := r.round(0); err != nil {
+		return nil, fmt.Errorf("%s: %w", s.name, err)
+	}
+	clear(r.samples) // the memory that a scenario needs is new to the process
 	for round := range rounds {
 		if err := r.round(round); err != nil {
 			return nil, fmt.Errorf("%s: %w", s.name, err)

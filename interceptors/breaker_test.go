@@ -559,7 +559,8 @@ func TestRule27HealthChecks(t *testing.T) {
 	})
 }
 
-// Inside of Retry the breaker sees each attempt, and Retry waits for it.
+// Inside of Retry the breaker sees each attempt; when it has opened Retry does
+// not wait, and the next call may be the probe.
 func TestRule27InsideOfRetry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := &moody{}
@@ -572,11 +573,15 @@ func TestRule27InsideOfRetry(t *testing.T) {
 		m.set(codes.Unavailable)
 		time.AfterFunc(30*time.Second, func() { m.set(codes.OK) })
 		begun := time.Now()
-		if err := h.call(context.Background(), interceptors.Unary); err != nil {
-			t.Errorf("the call ended with %v", err)
+		if err := h.call(context.Background(), interceptors.Unary); !errors.Is(err, interceptors.ErrBreakerOpen) {
+			t.Errorf("the call ended with %v, want ErrBreakerOpen", err)
 		}
-		if took := time.Since(begun); m.calls.Load() != 3 || took < time.Minute {
-			t.Errorf("%d attempts reached the server in %v, want 3: two that failed and, a minute later, the probe", m.calls.Load(), took)
+		if took := time.Since(begun); m.calls.Load() != 2 || took > time.Second {
+			t.Errorf("%d attempts reached the server in %v, want 2 in no more than their waits", m.calls.Load(), took)
+		}
+		<-time.After(time.Minute)
+		if err := h.call(context.Background(), interceptors.Unary); err != nil {
+			t.Errorf("a minute later the call ended with %v", err)
 		}
 		h.transitions("closed-open", "open-half_open", "half_open-closed")
 	})

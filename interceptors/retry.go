@@ -65,15 +65,16 @@ type RetryPolicy struct {
 // retrying if it is negative or no number; a RetryInfo is the least that is
 // waited. Nothing is waited for past the deadline of the call: then the failure
 // is returned at once. A call that the caller cancelled, or whose own deadline
-// has passed, is not made again.
+// has passed, is not made again, nor is one that an open [CircuitBreaker] inside
+// refuses: that is for failing fast.
 //
 // Each attempt is a child span of the call's with the server's below it, as with
 // [WithAttempts]: "Attempt.users.v1.UserService/GetUser", with
 // previous-rpc-attempts and, on a retry, rpcscope.retry.backoff_ms and
 // rpcscope.retry.cause. It is counted in rpcscope.client.attempts as initial or
 // retry, and a failure that was not retried though its code says so in
-// rpcscope.client.retries.stopped, by the reason: attempts, budget, deadline,
-// pushback or committed. The call is one span, one duration and one log record,
+// rpcscope.client.retries.stopped, by the reason: attempts, breaker, budget,
+// deadline, pushback or committed. The call is one span, one duration and one log record,
 // which have rpcscope.retry.attempts where there were several.
 //
 // Put it outside of what is to happen for each attempt, such as [CircuitBreaker]
@@ -206,6 +207,8 @@ func (r *retrying) next(ctx context.Context, n int, err error) (wait time.Durati
 		return 0, "committed"
 	case pushed && pushback < 0:
 		return 0, "pushback"
+	case errors.Is(err, ErrBreakerOpen):
+		return 0, "breaker"
 	case n >= r.MaxAttempts:
 		return 0, "attempts"
 	case !r.budget.allows():

@@ -485,3 +485,20 @@ func TestRetryConforms(t *testing.T) {
 		interceptorstest.Run(t, interceptors.Chain(interceptors.Retry(quick), interceptors.Hedge(interceptors.HedgePolicy{})), interceptorstest.Sides(interceptors.ServerSide))
 	})
 }
+
+// A breaker that is open makes calls fail fast: Retry does not wait for it to close.
+func TestRetryDoesNotWaitForBreaker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var calls atomic.Int64
+		h := start(t, failingFirst(&calls, slices.Repeat([]func(context.Context) error{fails(codes.Unavailable)}, 20)...),
+			on(interceptors.ClientSide, interceptors.Retry(interceptors.RetryPolicy{MaxAttempts: 10, Budget: -1}),
+				interceptors.CircuitBreaker(interceptors.BreakerPolicy{FailureThreshold: 2, OpenFor: time.Hour})))
+		begun := time.Now()
+		err := h.call(context.Background(), interceptors.Unary)
+		if !errors.Is(err, interceptors.ErrBreakerOpen) || calls.Load() != 2 || time.Since(begun) > time.Second {
+			t.Errorf("%v after %d calls and %v, want ErrBreakerOpen after 2 and less than a second", err, calls.Load(), time.Since(begun))
+		}
+		h.idle()
+		h.counted("rpcscope.client.retries.stopped", "rpcscope.retry.stopped", map[string]int64{"breaker": 1})
+	})
+}
