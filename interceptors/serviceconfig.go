@@ -18,8 +18,10 @@ import (
 // without any for all of them. gRPC makes at most 5 attempts, its wait is the
 // backoff give or take 20 %, and of what a server asks for it knows pushback and
 // not RetryInfo; with [WithAttempts] the attempts are seen. It has no timeout for
-// an attempt. It panics if the policy makes no sense or has a PerAttemptTimeout,
-// and on a pattern that can match nothing.
+// an attempt. Streams of requests it makes again as well, from a copy of what was
+// sent, until the server has answered. RetryServiceConfig panics if the policy
+// makes no sense or has a PerAttemptTimeout, and on a pattern that can match
+// nothing.
 //
 // The format is that of gRPC's proposals A6 and A21.
 func RetryServiceConfig(p RetryPolicy, patterns ...string) string {
