@@ -121,7 +121,8 @@ type rig struct {
 func start(t *testing.T, with setup) *rig {
 	t.Helper()
 	r := &rig{Recorder: telemetrytest.New(t), t: t}
-	server := grpc.NewServer(append(r.ServerOptions(), with.server...)...)
+	// What a black hole held may reach the server when the test is about to end.
+	server := grpc.NewServer(append(append(r.ServerOptions(), grpc.WaitForHandlers(true)), with.server...)...)
 	testpb.RegisterTestServiceServer(server, &with.service)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
