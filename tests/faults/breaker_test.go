@@ -102,12 +102,13 @@ func (r *rig) closes(kind interceptors.Kind) {
 	r.t.Helper()
 	r.reaches(connectivity.Ready)
 	r.eventually("the breaker's state", func() int64 { return int64(r.Metric("rpcscope.client.breaker.state").Gauge()) }, 1)
-	if received, err := r.call(context.Background(), kind, grpc.WaitForReady(true), interceptors.CallTimeout(10*time.Second)); err != nil || received != answers(kind) {
+	patient := []grpc.CallOption{grpc.WaitForReady(true), interceptors.CallTimeout(10 * time.Second), interceptors.CallRetry(interceptors.RetryPolicy{})}
+	if received, err := r.call(context.Background(), kind, patient...); err != nil || received != answers(kind) {
 		r.t.Errorf("the probe got %d messages and %v, want %d and nil", received, err, answers(kind))
 	}
 	r.idle()
 	r.state(0)
-	if _, err := r.call(context.Background(), kind, interceptors.CallTimeout(10*time.Second)); err != nil {
+	if _, err := r.call(context.Background(), kind, patient...); err != nil {
 		r.t.Errorf("when all was well again the call ended with %v", err)
 	}
 	for _, change := range [][2]string{{"closed", "open"}, {"open", "half_open"}, {"half_open", "closed"}} {
