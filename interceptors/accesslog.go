@@ -44,8 +44,15 @@ func (m *method) logHandler(code codes.Code) slog.Handler {
 	if code < undefinedCode {
 		common = append(common, slog.String(string(semconv.RPCResponseStatusCodeKey), codeName(code)))
 	}
+	if m.countsMessages(code) {
+		common = append(common, slog.Int64(logSent, 1), slog.Int64(logReceived, 1))
+	}
 	return m.e.logger.Handler().WithAttrs(common)
 }
+
+// countsMessages tells whether the code says how many messages there were: one
+// each way of a unary call that went well.
+func (m *method) countsMessages(code codes.Code) bool { return m.kind == Unary && code == codes.OK }
 
 // log writes the call's record: one, at its end. The text of an error may hold
 // what the caller must not see; payloads and metadata are never in it.
@@ -69,7 +76,7 @@ func (r *rpc) log(h slog.Handler, code codes.Code, elapsed time.Duration, err er
 	if r.peer != nil && r.peer.peer != "" {
 		attrs = append(attrs, slog.String(logPeer, r.peer.peer))
 	}
-	if r.call.m.kind != Unary {
+	if !r.call.m.countsMessages(code) {
 		attrs = append(attrs, slog.Int64(logSent, r.call.Sent()), slog.Int64(logReceived, r.call.Received()))
 	}
 	if err != nil {

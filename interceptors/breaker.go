@@ -192,8 +192,13 @@ func (s *breakers) judge(ctx context.Context, call *Call, err error, hurried boo
 	}
 	code := errors.Code(err)
 	switch {
-	case code == codes.Canceled, ctx.Err() == context.Canceled, refusedHere(err):
+	case refusedHere(err):
 		return errNothingLearned
+	case errors.Is(context.Cause(ctx), errAttemptTimeout): // cancelled by Retry, which waited long enough
+	case code == codes.Canceled, ctx.Err() == context.Canceled:
+		return errNothingLearned
+	}
+	switch {
 	case code == codes.DeadlineExceeded && hurried:
 		return errNothingLearned
 	case s.IsFailure(err):

@@ -258,6 +258,7 @@ func TestRule25PerMessage(t *testing.T) {
 			if n := asked.Load(); n != 3 {
 				t.Errorf("three messages took %d tokens", n)
 			}
+			synctest.Wait() // the server's end of this call comes before that of the next
 			desc := &grpc.StreamDesc{ClientStreams: true, ServerStreams: kind == interceptors.BidiStream}
 			cs, err := h.conn.NewStream(h.ctx(), desc, map[bool]string{true: bidiMethod, false: clientStreamMethod}[desc.ServerStreams])
 			if err != nil {

@@ -200,6 +200,9 @@ func (r *retrying) run(ctx context.Context, next Next) error {
 // next says how long to wait before another attempt after the nth, which err
 // ended; or why there is to be none.
 func (r *retrying) next(ctx context.Context, n int, err error) (wait time.Duration, stop string) {
+	if errors.Is(err, ErrBreakerOpen) {
+		return 0, "breaker" // it says nothing new about the server
+	}
 	r.budget.failed()
 	pushback, pushed := pushbackOf(r.call.Trailer())
 	switch {
@@ -207,8 +210,6 @@ func (r *retrying) next(ctx context.Context, n int, err error) (wait time.Durati
 		return 0, "committed"
 	case pushed && pushback < 0:
 		return 0, "pushback"
-	case errors.Is(err, ErrBreakerOpen):
-		return 0, "breaker"
 	case n >= r.MaxAttempts:
 		return 0, "attempts"
 	case !r.budget.allows():

@@ -273,7 +273,8 @@ func TestFlappingForHours(t *testing.T) { // rules 33, 34
 			pass(t, tel, time.Minute)
 		}
 		warned, again := len(log.times("level=WARN")), len(log.times("delivered again"))
-		if warned < hours || warned > 3+4*hours || again != warned-1 || len(log.Lines("")) != warned+again { // the first trouble lasts until it is warned of twice
+		// The first trouble may last until it is warned of twice: that is for the jitter to say.
+		if warned < hours || warned > 3+4*hours || again != warned && again != warned-1 || len(log.Lines("")) != warned+again {
 			t.Errorf("%d warnings, %d recoveries in %d hours:\n%s", warned, again, hours, log)
 		}
 		if err := tel.Close(); err != nil {

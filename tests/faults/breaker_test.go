@@ -42,7 +42,7 @@ func TestBreakerOnRefusal(t *testing.T) {
 // again and else of calls.
 func TestBreakerOnBlackHole(t *testing.T) {
 	t.Parallel()
-	for _, kind := range []interceptors.Kind{interceptors.Unary, interceptors.ClientStream, interceptors.BidiStream} {
+	for _, kind := range kinds {
 		t.Run(kind.String(), func(t *testing.T) {
 			t.Parallel()
 			r := start(t, setup{client: guarded(200*time.Millisecond, 50*time.Millisecond)})

@@ -184,6 +184,27 @@ func TestRules(t *testing.T) {
 				" | 5 calls a second: guessed or expired credentials, or a client that was deployed with wrong ones."},
 		},
 		{
+			name: "a breaker that is open, and half-open now and then",
+			load: series + `rpc_response_status_code="OK"} 0+100x120
+				rpcscope_client_breaker_state{job="users/users-web",server_address="users",rpcscope_breaker_name="users.v1.UserService"} 0x30 2 2 1 2 2 1 2 2 0x20`,
+			at:     35 * time.Minute,
+			alerts: []string{"users/users-web does not call users.v1.UserService at users | Its circuit breaker has not been closed for 2 minutes: calls fail at once."},
+		},
+		{
+			name: "a breaker that has closed",
+			load: series + `rpc_response_status_code="OK"} 0+100x120
+				rpcscope_client_breaker_state{job="users/users-web",server_address="users",rpcscope_breaker_name="users.v1.UserService"} 0x30 2 2 1 2 2 1 2 2 0x20`,
+			at: 40 * time.Minute,
+		},
+		{
+			name: "a budget for retries that is spent",
+			load: series + `rpc_response_status_code="OK"} 0+100x120
+				rpcscope_client_retries_stopped_total{job="users/users-web",server_address="users",rpcscope_retry_stopped="budget"} 0+60x120
+				rpcscope_client_retries_stopped_total{job="users/users-web",server_address="users",rpcscope_retry_stopped="attempts"} 0+600x120`,
+			at:     20 * time.Minute,
+			alerts: []string{"users/users-web no longer retries calls of users | 1 failures a second were not retried, as too many calls fail."},
+		},
+		{
 			name: "an old panic is not told again",
 			load: series + `rpc_response_status_code="OK"} 0+100x120
 				rpcscope_server_panics_total{job="users/users-api",rpc_method="users.v1.UserService/GetUser"} _x60 1x60`,
