@@ -130,7 +130,9 @@ var failureDefects = []defect{
 		what:  "A circuit breaker is open.",
 		right: outcome{"caller: UNAVAILABLE", "reached the server: 2 of 3"},
 		calm:  outcome{"caller: OK", "reached the server: 3 of 3"},
-		ours:  fresh(func() stack { return ours(interceptors.CircuitBreaker(interceptors.BreakerPolicy{FailureThreshold: 2})) }),
+		ours: fresh(func() stack {
+			return ours(interceptors.CircuitBreaker(interceptors.BreakerPolicy{FailureThreshold: 2}))
+		}),
 		peers: []stack{fresh(failsafeBreaker)},
 		run: func(t *testing.T, s stack, trouble bool) outcome {
 			reached := 0
