@@ -3,6 +3,7 @@ package interceptors_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -95,14 +97,20 @@ func (h *harness) state(want int64) {
 func (h *harness) transitions(want ...string) {
 	h.t.Helper()
 	h.idle()
-	var events []string
+	var moves []sdktrace.Event
 	for _, span := range h.spans.Ended() {
 		for _, e := range span.Events() {
 			if e.Name == "rpcscope.breaker.transition" {
-				a := attrs(e.Attributes)
-				events = append(events, fmt.Sprintf("%s-%s", a["rpcscope.breaker.from"], a["rpcscope.breaker.to"]))
+				moves = append(moves, e)
 			}
 		}
+	}
+	// The call that brings a change about need not be the one that ends next.
+	slices.SortStableFunc(moves, func(a, b sdktrace.Event) int { return a.Time.Compare(b.Time) })
+	var events []string
+	for _, e := range moves {
+		a := attrs(e.Attributes)
+		events = append(events, fmt.Sprintf("%s-%s", a["rpcscope.breaker.from"], a["rpcscope.breaker.to"]))
 	}
 	if diff := cmp.Diff(want, events); diff != "" {
 		h.t.Errorf("transitions, as events (-want +got):\n%s", diff)

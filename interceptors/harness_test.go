@@ -166,7 +166,8 @@ func start(t *testing.T, s *stub, configure func(*harness)) *harness {
 	if configure != nil {
 		configure(h)
 	}
-	h.server = grpc.NewServer(append(interceptors.ServerOptions(h.servers...), h.grpc...)...)
+	options := append(interceptors.ServerOptions(h.servers...), grpc.WaitForHandlers(true))
+	h.server = grpc.NewServer(append(options, h.grpc...)...)
 	testpb.RegisterTestServiceServer(h.server, s)
 	if h.register != nil {
 		h.register(h.server)

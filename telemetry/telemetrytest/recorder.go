@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -67,14 +68,15 @@ func New(tb testing.TB, opts ...telemetry.Option) *Recorder {
 	}
 	tb.Cleanup(func() {
 		r.settled()
+		r.mu.Lock()
+		open := slices.Collect(maps.Values(r.open)) // no span ends, for the Recorder, once tel is closed
+		r.mu.Unlock()
+		for _, s := range open {
+			tb.Errorf("telemetrytest: span %q was never ended", s.Name())
+		}
 		if err := tel.Close(); err != nil {
 			tb.Errorf("telemetrytest: closing telemetry: %v", err)
 		}
-		r.mu.Lock()
-		for _, s := range r.open {
-			tb.Errorf("telemetrytest: span %q was never ended", s.Name())
-		}
-		r.mu.Unlock()
 		leaks.check(tb)
 	})
 	return r
