@@ -69,10 +69,7 @@ func (r *rpc) log(h slog.Handler, code codes.Code, elapsed time.Duration, err er
 			sc, ctx = own, trace.ContextWithSpan(ctx, span)
 		}
 	}
-	if sc.IsValid() {
-		traceID, spanID := hexIDs(sc)
-		attrs = append(attrs, slog.String(logTraceID, traceID), slog.String(logSpanID, spanID))
-	}
+	attrs = appendIDs(attrs, sc)
 	if r.peer != nil && r.peer.peer != "" {
 		attrs = append(attrs, slog.String(logPeer, r.peer.peer))
 	}
@@ -98,14 +95,18 @@ func (r *rpc) log(h slog.Handler, code codes.Code, elapsed time.Duration, err er
 	_ = h.Handle(ctx, record)
 }
 
-// hexIDs are the ids of sc in the text form of W3C trace context, in one string.
-func hexIDs(sc trace.SpanContext) (traceID, spanID string) {
+// appendIDs appends the ids of sc, if it has any, in the text form of W3C trace
+// context: two attributes that share one string.
+func appendIDs(attrs []slog.Attr, sc trace.SpanContext) []slog.Attr {
+	if !sc.IsValid() {
+		return attrs
+	}
 	var text [48]byte
 	t, s := sc.TraceID(), sc.SpanID()
 	hex.Encode(text[:32], t[:])
 	hex.Encode(text[32:], s[:])
 	ids := string(text[:])
-	return ids[:32], ids[32:]
+	return append(attrs, slog.String(logTraceID, ids[:32]), slog.String(logSpanID, ids[32:]))
 }
 
 func slogValue(v attribute.Value) slog.Value {

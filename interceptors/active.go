@@ -3,6 +3,7 @@ package interceptors
 import (
 	"context"
 	"runtime"
+	"sync"
 	"weak"
 
 	"go.opentelemetry.io/otel/metric"
@@ -43,6 +44,13 @@ func (e *engine) whenAsked(meter metric.Meter, i metric.Observable, observe func
 	}
 	runtime.AddCleanup(e, func(r metric.Registration) { _ = r.Unregister() }, registration)
 	return nil
+}
+
+// note makes x one of those that are known.
+func note(known *sync.Map, x any) {
+	if _, ok := known.Load(x); !ok {
+		known.Store(x, struct{}{})
+	}
 }
 
 // eachMethod calls f with every method that was called.

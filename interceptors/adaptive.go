@@ -58,13 +58,13 @@ type AdaptivePolicy struct {
 func AdaptiveLimit(p AdaptivePolicy) Interceptor {
 	p.setDefaults()
 	g := newGradient(p.Initial, p.Min, p.Max)
-	var told limitGauge
+	gauge := &limitGauge{kind: "adaptive"}
 	return func(ctx context.Context, call *Call, next Next) error {
 		if healthCheck(call) {
 			return next(ctx)
 		}
 		limit := int(g.limit.Load())
-		told.tell(ctx, call, "adaptive", limit)
+		gauge.tell(call, limit)
 		ticket, ok := g.enter(p.Priority.share(ctx, call, limit), call.Kind != Unary)
 		if !ok {
 			return shed(ctx, call, reasonOverloaded, ErrOverloaded)

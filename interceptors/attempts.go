@@ -7,7 +7,6 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	otelcodes "go.opentelemetry.io/otel/codes"
-	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/stats"
@@ -184,15 +183,14 @@ func (a *attempt) settle(err error) {
 func (r *rpc) endAttempt(ctx context.Context, span trace.Span, kind string, err error, over time.Time) {
 	code := errors.Code(err)
 	ended := r.call.m.outcome(code)
-	attrs := append(r.call.m.attrs[:len(r.call.m.attrs):len(r.call.m.attrs)], ended.span[0], attemptKey.String(kind))
-	r.engine().attempted.Add(ctx, 1, metric.WithAttributeSet(attribute.NewSet(attrs...)))
+	r.engine().attempted.Add(ctx, 1, r.call.m.with(ended.attrs[0], attemptKey.String(kind)))
 	if span == nil {
 		return
 	}
 	if code != codes.OK {
 		span.SetStatus(otelcodes.Error, errors.Message(err))
 	}
-	span.SetAttributes(ended.span...)
+	span.SetAttributes(ended.attrs...)
 	span.End(trace.WithTimestamp(over))
 }
 

@@ -117,9 +117,7 @@ func CircuitBreaker(p BreakerPolicy) Interceptor {
 }
 
 func (p BreakerPolicy) checked() BreakerPolicy {
-	refuse := func(field string, value any, want string) {
-		panic(fmt.Sprintf("interceptors: CircuitBreaker: BreakerPolicy.%s is %v; want %s", field, value, want))
-	}
+	refuse := refuser("CircuitBreaker: BreakerPolicy")
 	const most = 1 << 20
 	switch {
 	case p.FailureThreshold < 0 || p.FailureThreshold > most:
@@ -156,10 +154,8 @@ const (
 	breakerToKey    = attribute.Key("rpcscope.breaker.to")
 )
 
-const healthService = "grpc.health.v1.Health"
-
 func (s *breakers) intercept(ctx context.Context, call *Call, next Next) error {
-	if call.Side != ClientSide || ctx.Err() != nil || call.Service() == healthService {
+	if call.Side != ClientSide || ctx.Err() != nil || healthCheck(call) {
 		return next(ctx)
 	}
 	b := s.of(call)
@@ -177,7 +173,7 @@ func (s *breakers) intercept(ctx context.Context, call *Call, next Next) error {
 	defer func() { t.settle(ctx, result) }()
 	if t.probe != nil {
 		call.AddAttributes(breakerNameKey.String(b.name), breakerStateKey.String(t.state()))
-		ctx = t.watch(ctx, call)
+		t.watch(ctx, call)
 	}
 	err := next(ctx)
 	result = s.judge(ctx, call, err, hurried)

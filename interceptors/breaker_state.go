@@ -12,7 +12,6 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
-	"google.golang.org/grpc"
 
 	"github.com/rpcscope/rpcscope/errors"
 )
@@ -44,7 +43,7 @@ type breakerKey struct{ target, name string }
 
 func (s *breakers) of(call *Call) *breaker {
 	if call.m != nil {
-		call.m.e.has(s)
+		note(&call.m.e.breakers, s)
 	}
 	key := breakerKey{target: call.Target()}
 	switch s.Per {
@@ -175,18 +174,18 @@ type probe struct {
 
 // watch settles the probe that a stream is, or gives its place to another one, before
 // the call has ended.
-func (t *admission) watch(ctx context.Context, call *Call) context.Context {
+func (t *admission) watch(ctx context.Context, call *Call) {
 	watched := *t
 	t.probe.timer = time.AfterFunc(t.b.openFor, watched.release)
 	if call.Kind == Unary {
-		return ctx
+		return
 	}
 	answered := func() { watched.settle(ctx, nil) }
+	call.onHeader(answered)
 	call.OnReceive(func(any) error {
 		answered()
 		return nil
 	})
-	return withHeaders(ctx, answered)
 }
 
 // release gives up waiting for a probe. It still counts when it ends.
@@ -261,13 +260,6 @@ func (e *engine) observeBreakers(meter metric.Meter) error {
 	})
 }
 
-// has notes that calls of the engine ask the breakers of s.
-func (e *engine) has(s *breakers) {
-	if _, ok := e.breakers.Load(s); !ok {
-		e.breakers.Store(s, struct{}{})
-	}
-}
-
 // eachBreaker calls f with every one that calls of the engine may have asked.
 func (e *engine) eachBreaker(f func(*breaker)) {
 	e.breakers.Range(func(s, _ any) bool {
@@ -282,35 +274,4 @@ func (s *breakers) each(f func(*breaker)) {
 	for _, b := range s.known {
 		f(b)
 	}
-}
-
-// headersKey finds in the context of an attempt at a stream who waits for the headers.
-type headersKey struct{}
-
-// withHeaders has f called, on a goroutine of its own, when the server has sent
-// headers for the stream that next opens with the context. It is meant for few
-// calls.
-func withHeaders(ctx context.Context, f func()) context.Context {
-	outer, _ := ctx.Value(headersKey{}).(func())
-	return context.WithValue(ctx, headersKey{}, func() {
-		f()
-		if outer != nil {
-			outer()
-		}
-	})
-}
-
-// awaitHeaders calls who waits for the headers of cs, opened with ctx. Asking for
-// them commits gRPC to the attempt, which the headers themselves do as well, and
-// ends a stream that ends without any, as if its caller had been reading.
-func awaitHeaders(ctx context.Context, cs grpc.ClientStream) {
-	f, ok := ctx.Value(headersKey{}).(func())
-	if !ok {
-		return
-	}
-	go func() {
-		if md, err := cs.Header(); err == nil && md != nil {
-			f()
-		}
-	}()
 }

@@ -114,6 +114,7 @@ type added struct {
 	options []scoped[grpc.CallOption]
 	send    []scoped[func(any) error]
 	receive []scoped[func(any) error]
+	header  []scoped[func()]
 
 	attributes []attribute.KeyValue
 	fork       *fork // of a Call: what it is to another; of one that is hedged: the one that counts
@@ -142,6 +143,13 @@ func (c *Call) receiveHooks() []scoped[func(any) error] {
 	return c.added.receive
 }
 
+func (c *Call) headerHooks() []scoped[func()] {
+	if c.added == nil {
+		return nil
+	}
+	return c.added.header
+}
+
 // scoped is something an interceptor registered, with the depth it stood at:
 // when an interceptor nearer to the caller calls next again, what deeper ones
 // registered during the previous attempt is forgotten, as they will register
@@ -167,6 +175,7 @@ func (c *Call) enter(ctx context.Context, depth int32) {
 		a.options = forget(a.options, depth)
 		a.send = forget(a.send, depth)
 		a.receive = forget(a.receive, depth)
+		a.header = forget(a.header, depth)
 	}
 }
 
@@ -306,6 +315,13 @@ func (c *Call) OnReceive(f func(msg any) error) {
 		a := c.add()
 		a.receive = append(a.receive, scoped[func(any) error]{c.depth, f})
 	}
+}
+
+// onHeader registers f to be called, on a goroutine of its own, when the server has
+// sent headers for a stream of the client's. It is meant for few calls.
+func (c *Call) onHeader(f func()) {
+	a := c.add()
+	a.header = append(a.header, scoped[func()]{c.depth, f})
 }
 
 func run(hooks []scoped[func(any) error], msg any) error {

@@ -176,8 +176,22 @@ func (s *chainedStream) openAttempt(ctx context.Context) (*streamAttempt, error)
 		return nil, s.r.fromRPC(err)
 	}
 	a.ClientStream = cs
-	awaitHeaders(ctx, cs)
+	if headers := call.headerHooks(); len(headers) > 0 {
+		go awaitHeader(cs, headers)
+	}
 	return a, nil
+}
+
+// awaitHeader calls hooks when the server has sent headers for the stream. Asking
+// for them commits gRPC to the attempt, which the headers themselves do as well,
+// and ends a stream that ends without any, as if its caller had been reading.
+func awaitHeader(cs grpc.ClientStream, hooks []scoped[func()]) {
+	if md, err := cs.Header(); err != nil || md == nil {
+		return
+	}
+	for _, h := range hooks {
+		h.value()
+	}
 }
 
 func (s *chainedStream) current() *streamAttempt {

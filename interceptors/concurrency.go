@@ -48,12 +48,12 @@ func concurrencyLimit(function string, limit int, priority PriorityFunc) Interce
 		panic(fmt.Sprintf("interceptors: %s: limit is %d, want 1 or more", function, limit))
 	}
 	var p places
-	var told limitGauge
+	gauge := &limitGauge{kind: "concurrency"}
 	return func(ctx context.Context, call *Call, next Next) error {
 		if healthCheck(call) {
 			return next(ctx)
 		}
-		told.tell(ctx, call, "concurrency", limit)
+		gauge.tell(call, limit)
 		if !p.take(priority.share(ctx, call, limit)) {
 			return shed(ctx, call, reasonConcurrency, ErrConcurrencyLimit)
 		}
@@ -124,22 +124,45 @@ func shed(ctx context.Context, call *Call, reason string, err *errors.Error) err
 	return err.WithRetry(wait)
 }
 
-// limitGauge tells the metrics what a limit is, when that has changed.
+// limitGauge is what a limit is at the moment.
 type limitGauge struct {
-	engine atomic.Pointer[engine]
-	limit  atomic.Int64
+	kind  string
+	limit atomic.Int64
 }
 
 const limitKindKey = attribute.Key("rpcscope.limit.kind")
 
-func (g *limitGauge) tell(ctx context.Context, call *Call, kind string, limit int) {
-	if call.m == nil || call.m.e.concurrencyLimit == nil {
-		return
-	}
-	if g.engine.Load() == call.m.e && g.limit.Load() == int64(limit) {
-		return
-	}
-	g.engine.Store(call.m.e)
+// tell notes the limit for those who ask about the engine that made the call.
+func (g *limitGauge) tell(call *Call, limit int) {
 	g.limit.Store(int64(limit))
-	call.m.e.concurrencyLimit.Record(ctx, int64(limit), metric.WithAttributes(limitKindKey.String(kind)))
+	if call.m != nil {
+		note(&call.m.e.limits, g)
+	}
+}
+
+// observeLimits makes rpcscope.server.concurrency.limit tell of the limits that calls
+// of the engine have met, at the moment somebody wants to know: of several of one
+// kind the lowest.
+func (e *engine) observeLimits(meter metric.Meter) error {
+	if e.side != ServerSide {
+		return nil
+	}
+	gauge, err := meter.Int64ObservableGauge("rpcscope.server.concurrency.limit",
+		metric.WithDescription("Calls that may run at the same time, as ConcurrencyLimit and AdaptiveLimit have it."), metric.WithUnit("{call}"))
+	if err != nil {
+		return err
+	}
+	return e.whenAsked(meter, gauge, func(e *engine, o metric.Observer) {
+		lowest := map[string]int64{}
+		for g := range e.limits.Range {
+			g := g.(*limitGauge)
+			limit := g.limit.Load()
+			if l, ok := lowest[g.kind]; !ok || limit < l {
+				lowest[g.kind] = limit
+			}
+		}
+		for kind, limit := range lowest {
+			o.ObserveInt64(gauge, limit, metric.WithAttributes(limitKindKey.String(kind)))
+		}
+	})
 }

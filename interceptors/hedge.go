@@ -2,7 +2,6 @@ package interceptors
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
@@ -64,26 +63,17 @@ func Hedge(p HedgePolicy) Interceptor {
 }
 
 func (p HedgePolicy) checked() HedgePolicy {
-	refuse := func(field string, value any, want string) {
-		panic(fmt.Sprintf("interceptors: Hedge: HedgePolicy.%s is %v; want %s", field, value, want))
-	}
+	refuse := refuser("Hedge: HedgePolicy")
 	switch {
 	case p.MaxAttempts < 0:
 		refuse("MaxAttempts", p.MaxAttempts, "at least 1, or 0 for the default of 2")
 	case p.Delay < 0:
 		refuse("Delay", p.Delay, "more than 0, or 0 for the default of 100ms")
-	case p.Budget != p.Budget || p.Budget > 1:
-		refuse("Budget", p.Budget, "a share of at most 1, 0 for the default of 0.1, or less for no limit")
-	case slices.Contains(p.NonFatal, codes.OK):
-		refuse("NonFatal", p.NonFatal, "no OK: that is no failure")
 	}
 	setDefault(&p.MaxAttempts, 2)
 	setDefault(&p.Delay, 100*time.Millisecond)
-	setDefault(&p.Budget, 0.1)
-	if p.NonFatal == nil {
-		p.NonFatal = []codes.Code{codes.Unavailable}
-	}
-	p.NonFatal = slices.Clone(p.NonFatal)
+	p.Budget = checkedBudget(refuse, p.Budget)
+	p.NonFatal = checkedFailures(refuse, "NonFatal", p.NonFatal)
 	return p
 }
 

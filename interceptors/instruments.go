@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -37,8 +38,7 @@ type instruments struct {
 
 	rejected metric.Int64Counter
 
-	limiterFailures  metric.Int64Counter // servers only
-	concurrencyLimit metric.Int64Gauge   // servers only
+	limiterFailures metric.Int64Counter // servers only
 
 	attempted      metric.Int64Counter // clients only, with WithAttempts, Retry or Hedge
 	retriesStopped metric.Int64Counter // clients only
@@ -74,9 +74,6 @@ func newInstruments(meter metric.Meter, side Side, c *config) (instruments, erro
 	i.rejected = counter("rejected", "{call}", "Calls that an interceptor refused: by reason.")
 	if side == ServerSide {
 		i.limiterFailures = counter("limiter.failures", "{failure}", "Calls, or messages, whose rate limiter failed: by what became of them.")
-		i.concurrencyLimit, err = meter.Int64Gauge(prefix+"concurrency.limit",
-			metric.WithDescription("Calls that may run at the same time, as ConcurrencyLimit and AdaptiveLimit have it."), metric.WithUnit("{call}"))
-		errs = append(errs, err)
 	}
 	if side == ClientSide {
 		i.attempted = counter("attempts", "{attempt}", "Attempts that were made of calls: the first ones, and those after a failure.")
@@ -110,8 +107,7 @@ type method struct {
 
 // outcome is what the calls of a method that end with the same code share.
 type outcome struct {
-	span   []attribute.KeyValue
-	point  []attribute.KeyValue // of the duration
+	attrs  []attribute.KeyValue // of the span, and beside the method's of the duration
 	record []metric.RecordOption
 	log    slog.Handler // has the attributes that are the same for all of them
 }
@@ -127,9 +123,14 @@ func newMethod(e *engine, name string, kind Kind, addr []attribute.KeyValue) *me
 		m.attrs = append(m.attrs, addr...)
 	}
 	m.start = []trace.SpanStartOption{trace.WithSpanKind(spanKind), trace.WithAttributes(span...)}
-	set := metric.WithAttributeSet(attribute.NewSet(m.attrs...))
+	set := m.with()
 	m.add, m.record, m.level = []metric.AddOption{set}, []metric.RecordOption{set}, set
 	return m
+}
+
+// with has the attributes that every metric of the method has, and more.
+func (m *method) with(more ...attribute.KeyValue) metric.MeasurementOption {
+	return metric.WithAttributeSet(attribute.NewSet(slices.Concat(m.attrs, more)...))
 }
 
 func (m *method) outcome(code codes.Code) *outcome {
@@ -138,15 +139,11 @@ func (m *method) outcome(code codes.Code) *outcome {
 		return o
 	}
 	status := semconv.RPCResponseStatusCode(boundedCodeName(code))
-	o := &outcome{span: []attribute.KeyValue{status}, log: m.logHandler(code)}
-	point := append(m.attrs[:len(m.attrs):len(m.attrs)], status)
+	o := &outcome{attrs: []attribute.KeyValue{status}, log: m.logHandler(code)}
 	if failed(m.e.side, code) {
-		kind := semconv.ErrorTypeKey.String(boundedCodeName(code))
-		o.span = append(o.span, kind)
-		point = append(point, kind)
+		o.attrs = append(o.attrs, semconv.ErrorTypeKey.String(boundedCodeName(code)))
 	}
-	o.point = point
-	o.record = []metric.RecordOption{metric.WithAttributeSet(attribute.NewSet(point...))}
+	o.record = []metric.RecordOption{m.with(o.attrs...)}
 	slot.Store(o)
 	return o
 }

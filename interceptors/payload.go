@@ -138,7 +138,7 @@ func (p *payloads) wants(ctx context.Context, call *Call) (*slog.Logger, bool) {
 	default:
 		logger = slog.Default()
 	}
-	if r := rpcFromContext(ctx, call.Side); r != nil && &r.call == call && !r.observed {
+	if r := call.rpcIn(ctx); r != nil && !r.observed {
 		return nil, false
 	}
 	sc := trace.SpanContextFromContext(ctx)
@@ -185,7 +185,7 @@ func (p *payloads) log(ctx context.Context, call *Call, to payload, n int64, msg
 		attrs = append(attrs, slog.String(payloadTypeKey, fmt.Sprintf("%T", msg)))
 	}
 	id, sc := propagation.RequestID(ctx), trace.SpanContextFromContext(ctx)
-	if r := rpcFromContext(ctx, call.Side); r != nil && &r.call == call {
+	if r := call.rpcIn(ctx); r != nil {
 		if span := r.span(); span != nil {
 			id, sc = r.id(), span.SpanContext() // an interceptor may have made a span of its own
 		}
@@ -193,10 +193,7 @@ func (p *payloads) log(ctx context.Context, call *Call, to payload, n int64, msg
 	if id != "" {
 		attrs = append(attrs, slog.String(logRequestID, id))
 	}
-	if sc.IsValid() {
-		traceID, spanID := hexIDs(sc)
-		attrs = append(attrs, slog.String(logTraceID, traceID), slog.String(logSpanID, spanID))
-	}
+	attrs = appendIDs(attrs, sc)
 	record := slog.NewRecord(time.Now(), p.level, call.Side.String()+" message", 0)
 	record.AddAttrs(attrs...)
 	_ = to.logger.Handler().Handle(ctx, record) // its error has nowhere to go: the log is where errors go

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/metric"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -231,10 +230,9 @@ const (
 )
 
 const (
-	policyKey           = attribute.Key("rpcscope.ratelimit.policy")
-	limiterErrorKey     = attribute.Key("rpcscope.ratelimit.error")
-	limiterOutcomeKey   = attribute.Key("rpcscope.ratelimit.outcome")
-	retryPushbackHeader = "grpc-retry-pushback-ms"
+	policyKey         = attribute.Key("rpcscope.ratelimit.policy")
+	limiterErrorKey   = attribute.Key("rpcscope.ratelimit.error")
+	limiterOutcomeKey = attribute.Key("rpcscope.ratelimit.outcome")
 )
 
 func (r *rateLimit) keyOf(ctx context.Context, call *Call) (key string, err error) {
@@ -289,7 +287,7 @@ func (d Decision) wait() time.Duration {
 // pushBack tells gRPC clients that retry how long they have to wait.
 func pushBack(call *Call, d time.Duration) {
 	// Fails only where there is nobody to tell.
-	_ = call.SetTrailer(metadata.MD{retryPushbackHeader: {strconv.FormatInt(roundedUp(d, time.Millisecond), 10)}})
+	_ = call.SetTrailer(metadata.MD{pushbackTrailer: {strconv.FormatInt(roundedUp(d, time.Millisecond), 10)}})
 }
 
 func roundedUp(d, unit time.Duration) int64 {
@@ -348,6 +346,5 @@ func (r *rateLimit) countFailure(ctx context.Context, call *Call) {
 	if r.failClosed {
 		outcome = "refused"
 	}
-	attrs := append(call.m.attrs[:len(call.m.attrs):len(call.m.attrs)], policyKey.String(r.policy), limiterOutcomeKey.String(outcome))
-	call.m.e.limiterFailures.Add(ctx, 1, metric.WithAttributeSet(attribute.NewSet(attrs...)))
+	call.m.e.limiterFailures.Add(ctx, 1, call.m.with(policyKey.String(r.policy), limiterOutcomeKey.String(outcome)))
 }

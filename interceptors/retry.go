@@ -100,9 +100,7 @@ func Retry(p RetryPolicy) Interceptor {
 }
 
 func (p RetryPolicy) checked(function string) RetryPolicy {
-	refuse := func(field string, value any, want string) {
-		panic(fmt.Sprintf("interceptors: %s: RetryPolicy.%s is %v; want %s", function, field, value, want))
-	}
+	refuse := refuser(function + ": RetryPolicy")
 	switch {
 	case p.MaxAttempts < 0:
 		refuse("MaxAttempts", p.MaxAttempts, "at least 1, or 0 for the default of 3")
@@ -114,31 +112,17 @@ func (p RetryPolicy) checked(function string) RetryPolicy {
 		refuse("Multiplier", p.Multiplier, "at least 1, or 0 for the default of 2")
 	case p.PerAttemptTimeout < 0:
 		refuse("PerAttemptTimeout", p.PerAttemptTimeout, "more than 0, or 0 for none")
-	case p.Budget != p.Budget || p.Budget > 1:
-		refuse("Budget", p.Budget, "a share of at most 1, 0 for the default of 0.1, or less for no limit")
-	case slices.Contains(p.Codes, codes.OK):
-		refuse("Codes", p.Codes, "no OK: that is no failure")
 	}
 	setDefault(&p.MaxAttempts, 3)
 	setDefault(&p.InitialBackoff, 50*time.Millisecond)
 	setDefault(&p.MaxBackoff, time.Second)
 	setDefault(&p.Multiplier, 2)
-	setDefault(&p.Budget, 0.1)
-	if p.Codes == nil {
-		p.Codes = []codes.Code{codes.Unavailable}
-	}
+	p.Budget = checkedBudget(refuse, p.Budget)
+	p.Codes = checkedFailures(refuse, "Codes", p.Codes)
 	if p.InitialBackoff > p.MaxBackoff {
 		refuse("InitialBackoff", p.InitialBackoff, fmt.Sprintf("no more than MaxBackoff, which is %v", p.MaxBackoff))
 	}
-	p.Codes = slices.Clone(p.Codes)
 	return p
-}
-
-func setDefault[T comparable](field *T, value T) {
-	var zero T
-	if *field == zero {
-		*field = value
-	}
 }
 
 // backoff is a random wait before the nth retry, from 1.

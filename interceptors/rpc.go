@@ -38,6 +38,7 @@ type engine struct {
 	reasons reasons
 
 	breakers sync.Map // of *breakers: those that calls have asked
+	limits   sync.Map // of *limitGauge: those that calls have met
 }
 
 func newEngine(c config, side Side) *engine {
@@ -56,7 +57,7 @@ func newEngine(c config, side Side) *engine {
 	}
 	meter := provider.Meter(scopeName, metric.WithSchemaURL(semconv.SchemaURL))
 	e.instruments, err = newInstruments(meter, side, &e.config)
-	if err = errors.Join(err, e.observeActive(meter), e.observeBreakers(meter)); err != nil {
+	if err = errors.Join(err, e.observeActive(meter), e.observeBreakers(meter), e.observeLimits(meter)); err != nil {
 		otel.Handle(fmt.Errorf("interceptors: %s instruments: %w", side, err))
 	}
 	return e
@@ -113,6 +114,14 @@ func rpcFromContext(ctx context.Context, side Side) *rpc {
 	return r
 }
 
+// rpcIn is the rpc that c is the call of, if ctx is of its chain; else nil.
+func (c *Call) rpcIn(ctx context.Context) *rpc {
+	if r := rpcFromContext(ctx, c.Side); r != nil && &r.call == c {
+		return r
+	}
+	return nil
+}
+
 // begin observes the call from here on: r.Context, r.call and r.call.m are set.
 func (r *rpc) begin() {
 	r.call.ctx = r.Context
@@ -164,7 +173,7 @@ func (r *rpc) end(code codes.Code, message string, err error) {
 	var extra []attribute.KeyValue
 	switch {
 	case recording:
-		attrs := r.attributes(append(make([]attribute.KeyValue, 0, len(ended.span)+1), ended.span...), code, err)
+		attrs := r.attributes(append(make([]attribute.KeyValue, 0, len(ended.attrs)+1), ended.attrs...), code, err)
 		span.SetAttributes(attrs...) // at once: each time is a copy of all
 		if failed(r.engine().side, code) {
 			span.SetStatus(otelcodes.Error, message)
@@ -172,7 +181,7 @@ func (r *rpc) end(code codes.Code, message string, err error) {
 				r.exception(span, err)
 			}
 		}
-		extra = attrs[len(ended.span):]
+		extra = attrs[len(ended.attrs):]
 	case logging:
 		var room [4]attribute.KeyValue
 		extra = r.attributes(room[:0], code, err)
@@ -182,7 +191,7 @@ func (r *rpc) end(code codes.Code, message string, err error) {
 	}
 	record, tenant := ended.record, r.tenant()
 	if tenant != nil {
-		record = []metric.RecordOption{metric.WithAttributeSet(attribute.NewSet(slices.Concat(ended.point, tenant)...))}
+		record = []metric.RecordOption{r.call.m.with(slices.Concat(ended.attrs, tenant)...)}
 	}
 	r.engine().duration.Record(ctx, elapsed.Seconds(), record...)
 	r.countMessages(ctx)
@@ -265,8 +274,7 @@ func (e *engine) observes(call *Call) bool {
 // which tenants metrics may name; else nil (rule 23).
 func (r *rpc) tenant() []attribute.KeyValue {
 	_, own := r.engine().propagators()
-	id, _ := propagation.IdentityFromContext(r.call.ctx)
-	if kv, ok := own.MetricTenant(id); ok {
+	if kv, ok := own.MetricTenant(r.call.ctx); ok {
 		return []attribute.KeyValue{kv}
 	}
 	return nil
@@ -277,10 +285,10 @@ func (r *rpc) countFailure(ctx context.Context, ended *outcome, err error, tenan
 		return
 	}
 	domain, reason := r.engine().reasons.bound(errors.Reason(err))
-	attrs := append(r.call.m.attrs[:len(r.call.m.attrs):len(r.call.m.attrs)], ended.span[0])
+	attrs := append(make([]attribute.KeyValue, 0, 4), ended.attrs[0])
 	if domain != "" || reason != "" {
 		attrs = append(attrs, errorDomainKey.String(domain), errorReasonKey.String(reason))
 	}
 	attrs = append(attrs, tenant...)
-	r.engine().failures.Add(ctx, 1, metric.WithAttributeSet(attribute.NewSet(attrs...)))
+	r.engine().failures.Add(ctx, 1, r.call.m.with(attrs...))
 }

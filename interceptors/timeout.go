@@ -75,7 +75,7 @@ func mustLast(function string, d time.Duration) {
 
 // callersDeadline is the one that the call came with.
 func callersDeadline(ctx context.Context, call *Call) (time.Time, bool) {
-	if r := rpcFromContext(ctx, call.Side); r != nil && &r.call == call {
+	if r := call.rpcIn(ctx); r != nil {
 		ctx = r.Context
 	}
 	return ctx.Deadline()

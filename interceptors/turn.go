@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc/metadata"
 
@@ -93,6 +92,5 @@ func (c *Call) stopRetrying(ctx context.Context, reason string) {
 	if c.m == nil || !c.m.e.retriesStopped.Enabled(ctx) {
 		return
 	}
-	attrs := append(c.m.attrs[:len(c.m.attrs):len(c.m.attrs)], retryStoppedKey.String(reason))
-	c.m.e.retriesStopped.Add(ctx, 1, metric.WithAttributeSet(attribute.NewSet(attrs...)))
+	c.m.e.retriesStopped.Add(ctx, 1, c.m.with(retryStoppedKey.String(reason)))
 }

@@ -9,7 +9,6 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
@@ -147,10 +146,7 @@ func invalid(msg any, err error) error {
 
 // explicit tells whether err has a code of its own.
 func explicit(err error) bool {
-	var typed *errors.Error
-	var coded interface{ GRPCStatus() *status.Status }
-	return errors.As(err, &typed) || errors.As(err, &coded) ||
-		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+	return coded(err) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // maxViolations is how many are told; the budget of a status has room for fewer.

@@ -37,11 +37,15 @@ func (p *Propagator) AppendAttributes(ctx context.Context, dst []attribute.KeyVa
 	return dst
 }
 
-// MetricTenant returns the tenant.id of id that a metric may have, and whether
-// it has one: the tenant if [WithMetricTenants] names it, else "_OTHER". There is
-// none without that option and for an id without a tenant.
-func (p *Propagator) MetricTenant(id Identity) (attribute.KeyValue, bool) {
-	if p.tenants == nil || id.TenantID == "" {
+// MetricTenant returns the tenant.id that a metric may have for the identity in ctx,
+// and whether it has one: the tenant if [WithMetricTenants] names it, else
+// "_OTHER". There is none without that option and for who has no tenant.
+func (p *Propagator) MetricTenant(ctx context.Context) (attribute.KeyValue, bool) {
+	if p.tenants == nil {
+		return attribute.KeyValue{}, false
+	}
+	id := stateOf(ctx).identity
+	if id == nil || id.TenantID == "" {
 		return attribute.KeyValue{}, false
 	}
 	if kv, ok := p.tenants[id.TenantID]; ok {

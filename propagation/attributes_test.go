@@ -100,7 +100,7 @@ func TestRule23MetricTenant(t *testing.T) {
 		{"closed list of none", []propagation.Option{propagation.WithMetricTenants()}, "acme", "_OTHER"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			kv, ok := propagation.New(tt.opts...).MetricTenant(propagation.Identity{TenantID: tt.tenant})
+			kv, ok := propagation.New(tt.opts...).MetricTenant(propagation.ContextWithIdentity(context.Background(), propagation.Identity{TenantID: tt.tenant}))
 			var want attribute.KeyValue
 			if tt.want != "" {
 				want = attribute.String("tenant.id", tt.want)

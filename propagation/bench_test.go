@@ -40,8 +40,8 @@ var costs = []struct {
 	}},
 	{"MetricTenant", 0, func() func() {
 		p := propagation.New(propagation.WithMetricTenants("acme"))
-		id := propagation.Identity{TenantID: "acme"}
-		return func() { p.MetricTenant(id) }
+		ctx := propagation.ContextWithIdentity(context.Background(), propagation.Identity{TenantID: "acme"})
+		return func() { p.MetricTenant(ctx) }
 	}},
 	{"RequestID", 0, func() func() {
 		ctx := received(withoutBaggage())
