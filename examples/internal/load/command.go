@@ -48,6 +48,8 @@ type options struct {
 	people   int
 	tolerate float64
 	maxP99   time.Duration
+	status   string
+	messages bool
 	verbose  bool
 }
 
@@ -82,6 +84,8 @@ func parse(args []string, help io.Writer) (*options, error) {
 	flags.IntVar(&o.people, "users", 10, "sign up this many users, who make the calls in turn")
 	flags.Float64Var(&o.tolerate, "tolerate", 0, "`share` of calls that may end otherwise than the scenario wants, 0 to 1")
 	flags.DurationVar(&o.maxP99, "max-p99", 0, "exit with 1 if 99 % of the calls took longer than this; 0: they may")
+	flags.StringVar(&o.status, "status", "", "`address` to tell on, over HTTP, how it goes: 200 while calls end as the scenario wants, else 503; empty: none")
+	flags.BoolVar(&o.messages, "messages", false, "measure messages too: sizes, how many there are, and the time to the first")
 	flags.BoolVar(&o.verbose, "v", false, "say what becomes of telemetry")
 	if err := env.Vars(flags, map[string]string{"addr": "USERS_ADDR", "rate": "LOAD_RATE", "duration": "LOAD_DURATION"}); err != nil {
 		return nil, err
@@ -156,7 +160,8 @@ func (o *options) run(ctx context.Context, out Output) (err error) {
 	defer tel.Close() // what is lost, the diagnostics tell
 	by := observe.By{
 		TracerProvider: tel.TracerProvider(), MeterProvider: tel.MeterProvider(), Propagator: tel.Propagator(),
-		Logger: slog.New(tel.SlogHandler(slog.DiscardHandler)), // one summary instead of a line for each call
+		Logger:   slog.New(tel.SlogHandler(slog.DiscardHandler)), // one summary instead of a line for each call
+		Messages: o.messages,
 	}
 	var own []interceptors.ClientOption
 	if o.scenario.Dial != nil {
@@ -170,6 +175,14 @@ func (o *options) run(ctx context.Context, out Output) (err error) {
 	defer conn.Close()
 
 	tally := NewTally()
+	if o.status != "" {
+		url, stop, err := o.serveStatus(ctx, tally)
+		if err != nil {
+			return err
+		}
+		defer stop()
+		fmt.Fprintln(out.Err, "users-load: how it goes is told on", url)
+	}
 	target := newTarget(conn, strings.ToLower(rand.Text()[:8]))
 	if err := target.signUp(ctx, o.people); err != nil {
 		return err

@@ -27,6 +27,7 @@ type Tally struct {
 	mu     sync.Mutex
 	start  time.Time
 	end    time.Duration // when the first caller stopped before the plan was done; 0: none did
+	wanted time.Time     // when a call ended as its operation wants for the last time
 	counts Counts
 	recent Latencies // since the last Progress
 	told   Progress  // the last
@@ -72,6 +73,13 @@ type Progress struct {
 // NewTally returns a Tally of nothing.
 func NewTally() *Tally { return &Tally{counts: Counts{Operations: map[string]*Operation{}}} }
 
+// SinceWanted returns how long ago a call ended as its operation wants, and whether one did.
+func (t *Tally) SinceWanted() (time.Duration, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return time.Since(t.wanted), !t.wanted.IsZero()
+}
+
 func (t *Tally) begin(start time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -101,6 +109,9 @@ func (t *Tally) ended(o Outcome, latency time.Duration) {
 		t.counts.Operations[o.Operation] = op
 	}
 	op.add(o, latency)
+	if o.Wanted {
+		t.wanted = time.Now()
+	}
 }
 
 func (op *Operation) add(o Outcome, latency time.Duration) {
@@ -158,6 +169,22 @@ func (t *Tally) Progress() Progress {
 		p.PerSecond = float64(p.Calls-t.told.Calls) / since.Seconds()
 	}
 	t.recent, t.told = Latencies{}, p
+	return p
+}
+
+// Total is Progress of all the time until now.
+func (t *Tally) Total() Progress {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	p := Progress{
+		Calls: t.counts.Calls, Late: t.counts.Late, AtOnce: t.counts.AtOnce, Codes: t.counts.Codes(), Unexpected: t.counts.Unexpected(),
+		P50: t.counts.Latencies.Quantile(0.5), P99: t.counts.Latencies.Quantile(0.99),
+	}
+	if t.start.IsZero() {
+		return p
+	}
+	p.Elapsed = time.Since(t.start)
+	p.PerSecond = float64(p.Calls) / max(p.Elapsed.Seconds(), 1e-9)
 	return p
 }
 
