@@ -53,6 +53,19 @@ demo: build-demo ## Show one request from a web page through gRPC into a databas
 run: build-demo ## Start the users service and the web page and keep them serving until Ctrl-C
 	@$(BIN)/demo -serve
 
+# .bin/stack is the command that starts and stops the others; its state is in .bin too.
+.PHONY: stack-command
+stack-command:
+	@mkdir -p $(BIN) && cd tests && $(GO) build -o ../$(BIN)/ ./cmd/stack
+
+.PHONY: stack
+stack: build-examples stack-command ## Start Jaeger, Prometheus and the example under load, without Docker (STACK=-free-ports: on others than the usual ports)
+	@$(BIN)/stack $(STACK) up
+
+.PHONY: stack-down
+stack-down: stack-command ## Stop what make stack started
+	@$(BIN)/stack down
+
 .PHONY: test
 test: ## Vet and test every module
 	@echo "==> testing $(CODE) (the first time: downloads the modules and compiles them, 5 to 8 minutes on two cores)"
@@ -68,7 +81,8 @@ stress: ## Run the tests of calls and streams COUNT times, 20 by default, with t
 	@cd interceptors && CGO_ENABLED=1 $(GO) test -race -count $(or $(COUNT),20) -timeout 60m -skip 'TenThousand|MadeUp' .
 
 .PHONY: e2e
-e2e: ## Run the end-to-end tests, the demo's among them (needs redis-server)
+e2e: stack-command ## Run the end-to-end tests, the demo's among them (needs redis-server; builds Jaeger and Prometheus once)
+	@$(BIN)/stack build
 	@echo "==> end to end: builds the example programs and runs them as processes"
 	@cd tests && $(GO) test -count=1 -tags e2e ./e2e/... ./stack
 	@echo "==> end to end: the limiter that servers share, against a redis-server that the tests start"
@@ -114,5 +128,6 @@ verify: ## Check the downloaded modules, the tools' among them, against go.sum
 	@$(call each,$(MODULES),$(GO) mod verify)
 
 .PHONY: clean
-clean: ## Remove what make built
+clean: ## Remove what make built, after stopping the stack (Jaeger and Prometheus stay in the user's cache folder)
+	@if [ -x $(BIN)/stack ]; then $(BIN)/stack down; fi
 	rm -rf $(BIN)
