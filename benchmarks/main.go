@@ -22,7 +22,7 @@ func run() error {
 		names  = flag.String("scenario", "*", "names of scenarios, or patterns as of path.Match, separated by commas")
 		who    = flag.String("contender", "*", "names of contenders, or patterns, separated by commas")
 		rounds = flag.Int("rounds", 10, "rounds per scenario")
-		slice  = flag.Duration("slice", 100*time.Millisecond, "about how long the first contender runs in each round")
+		slice  = flag.Duration("slice", 200*time.Millisecond, "about how long the first contender runs in each round")
 		writes = flag.Bool("write", false, "write README.md's tables and RESULTS.md; run it in the folder of this program")
 	)
 	flag.Parse()

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"os"
 	"strings"
+
+	"github.com/rpcscope/rpcscope/benchmarks/internal/section"
 )
 
 // Where the results go, from this folder.
@@ -12,36 +14,14 @@ const (
 	resultsPath = "RESULTS.md"
 )
 
-// The README's tables stand between these lines.
-const (
-	tablesBegin = "<!-- begin: what it costs, written by make bench -->\n"
-	tablesEnd   = "<!-- end: what it costs -->\n"
-)
+var tables = section.Section{Name: "what it costs", Writer: "make bench"}
 
 // write writes the README's tables and RESULTS.md.
 func write(results []*result, environment []string) error {
-	readme, err := os.ReadFile(readmePath)
-	if err != nil {
+	if err := tables.Write(readmePath, readmeTables(results)); err != nil {
 		return err
 	}
-	changed, err := replaceTables(string(readme), readmeTables(results))
-	if err != nil {
-		return fmt.Errorf("%s: %w", readmePath, err)
-	}
-	if err := os.WriteFile(resultsPath, []byte(resultsFile(results, environment)), 0o644); err != nil {
-		return err
-	}
-	return os.WriteFile(readmePath, []byte(changed), 0o644)
-}
-
-// replaceTables puts tables between the two lines of text.
-func replaceTables(text, tables string) (string, error) {
-	before, rest, found := strings.Cut(text, tablesBegin)
-	_, after, foundEnd := strings.Cut(rest, tablesEnd)
-	if !found || !foundEnd {
-		return "", fmt.Errorf("want the line %q and after it %q", tablesBegin, tablesEnd)
-	}
-	return before + tablesBegin + "\n" + tables + "\n" + tablesEnd + after, nil
+	return os.WriteFile(resultsPath, []byte(resultsFile(results, environment)), 0o644)
 }
 
 // readmeTables has a column for each contender, and a row for each scenario

@@ -6,6 +6,8 @@ import (
 	"math"
 	"os"
 	"strings"
+
+	"github.com/rpcscope/rpcscope/benchmarks/internal/section"
 )
 
 func main() {
@@ -33,7 +35,7 @@ func run() error {
 	if !*writes {
 		return nil
 	}
-	return write("../README.md", table(results))
+	return costs.Write("../README.md", table(results))
 }
 
 // table has a row for each scenario.
@@ -53,30 +55,4 @@ func table(results []*result) string {
 	return b.String()
 }
 
-// The README's table stands between these lines.
-const (
-	tableBegin = "<!-- begin: what interceptors cost, written by go run ./interceptors -write in benchmarks -->\n"
-	tableEnd   = "<!-- end: what interceptors cost -->\n"
-)
-
-func write(path, table string) error {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	changed, err := replace(string(text), table)
-	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	return os.WriteFile(path, []byte(changed), 0o644)
-}
-
-// replace puts table between the two lines of text.
-func replace(text, table string) (string, error) {
-	before, rest, found := strings.Cut(text, tableBegin)
-	_, after, foundEnd := strings.Cut(rest, tableEnd)
-	if !found || !foundEnd {
-		return "", fmt.Errorf("want the line %q and after it %q", tableBegin, tableEnd)
-	}
-	return before + tableBegin + table + tableEnd + after, nil
-}
+var costs = section.Section{Name: "what interceptors cost", Writer: "go run ./interceptors -write in benchmarks"}
