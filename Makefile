@@ -88,6 +88,10 @@ e2e: stack-command ## Run the end-to-end tests, the demo's among them (needs red
 	@echo "==> end to end: the limiter that servers share, against a redis-server that the tests start"
 	@cd interceptors/redislimit && $(GO) test -count=1 -tags e2e ./...
 
+.PHONY: screenshots
+screenshots: ## Take the pictures of the page in docs/images, of the system that the end-to-end test starts (needs chromium)
+	@mkdir -p docs/images && cd tests && $(GO) test -count=1 -tags e2e ./e2e -run TestPage -screenshots ../../docs/images
+
 .PHONY: bench
 bench: ## Measure what calls cost beside the peers, and write README's tables and benchmarks/RESULTS.md
 	@echo "==> benchmarks: 19 scenarios, 7 contenders (about 6 minutes on two cores; compare only what an idle machine wrote)"

@@ -60,7 +60,7 @@ func TestClient(t *testing.T) {
 	if err := audit.Check(timeout(t), address); err != nil {
 		t.Fatal(err)
 	}
-	client, err := audit.Dial(address, 0, false, by)
+	client, err := audit.Dial(address, 0, nil, by)
 	if err != nil {
 		t.Fatal(err)
 	}

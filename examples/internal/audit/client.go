@@ -21,15 +21,15 @@ type Client struct {
 	conn    *grpc.ClientConn
 	audit   auditv1.AuditServiceClient
 	timeout time.Duration
-	faults  bool
+	faults  *fault.Switch
 }
 
 // defaultTimeout is how long the audit service may take: much less than a caller is ready to wait for the whole.
 const defaultTimeout = time.Second
 
-// Dial returns a client of the audit service at address, each of whose calls takes no longer than timeout; 0: 1 s. With
-// faults, what the metadata of a call says under fault.Key to "audit" is passed on.
-func Dial(address string, timeout time.Duration, faults bool, by observe.By, opts ...interceptors.ClientOption) (*Client, error) {
+// Dial returns a client of the audit service at address, each of whose calls takes no longer than timeout; 0: 1 s. It asks for
+// the faults that faults has for "audit"; nil: for none.
+func Dial(address string, timeout time.Duration, faults *fault.Switch, by observe.By, opts ...interceptors.ClientOption) (*Client, error) {
 	conn, err := grpc.NewClient(address, append(interceptors.DialOptions(by.Client(opts...)...), grpc.WithTransportCredentials(insecure.NewCredentials()))...)
 	if err != nil {
 		return nil, err
@@ -50,10 +50,7 @@ func (c *Client) Close() error {
 
 // outgoing returns the context of a call to the audit service.
 func (c *Client) outgoing(ctx context.Context) (context.Context, context.CancelFunc) {
-	if c.faults {
-		ctx = fault.Onward(ctx, "audit")
-	}
-	return context.WithTimeout(ctx, c.timeout)
+	return context.WithTimeout(c.faults.Onward(ctx, "audit"), c.timeout)
 }
 
 // Record says that the caller of ctx is about to do action to subject.

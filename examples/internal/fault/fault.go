@@ -25,7 +25,8 @@ import (
 //	x-fault: delay=1.5s         the handler waits, or until the call is over
 //	x-fault: audit:error        the service does that which is called audit, and which this one calls
 //
-// With "@" and a share, 0 to 1, a fault comes as often: error@0.1.
+// With "@" and a share, 0 to 1, a fault comes as often: error@0.1. With "all:" in front of it, as in all:audit:error, it is
+// for the calls of everybody for a minute, but not for the call that says so; all:none ends it. See Switch.
 const Key = "x-fault"
 
 // Injector is called at the start of each handler. A nil Injector does nothing.
@@ -54,16 +55,6 @@ func FromMetadata(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// Onward returns ctx for a call to the service of this name, with the faults that the incoming call asks of it.
-func Onward(ctx context.Context, service string) context.Context {
-	for _, wanted := range metadata.ValueFromIncomingContext(ctx, Key) {
-		if its, ok := strings.CutPrefix(wanted, service+":"); ok {
-			ctx = metadata.AppendToOutgoingContext(ctx, Key, its)
-		}
-	}
-	return ctx
 }
 
 // Always returns an Injector that does what wanted says, such as "delay=200ms" or "error@0.1", whatever the call asks for;

@@ -2,6 +2,7 @@ package service_test
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -178,5 +179,34 @@ func TestAuditIsAway(t *testing.T) {
 	}
 	if all, err := get(t, client); err != nil || len(all) != 0 {
 		t.Errorf("%d users, error %v, want none", len(all), err)
+	}
+}
+
+// A fault that one caller wants everybody to have, the others have too, in the service and in the one behind it.
+func TestFaultsForAll(t *testing.T) {
+	client, _ := audited(t, service.Config{Open: true})
+	create := func(name string, faults ...string) codes.Code {
+		t.Helper()
+		ctx := timeout(t)
+		for _, wanted := range faults {
+			ctx = metadata.AppendToOutgoingContext(ctx, fault.Key, wanted)
+		}
+		_, err := client.CreateUser(ctx, &usersv1.CreateUserRequest{User: newUser(name)})
+		return errors.Code(err)
+	}
+	for i, tt := range []struct {
+		fault string
+		want  codes.Code
+	}{
+		{"all:code=ABORTED", codes.Aborted},
+		{"all:audit:code=UNAVAILABLE", codes.Unavailable},
+		{"all:none", codes.OK},
+	} {
+		if got := create(fmt.Sprint("Ada", i), tt.fault); got != codes.OK {
+			t.Errorf("the call that asks for %s: got %v, want OK", tt.fault, got)
+		}
+		if got := create(fmt.Sprint("Bob", i)); got != tt.want {
+			t.Errorf("another after %s: got %v, want %v", tt.fault, got, tt.want)
+		}
 	}
 }

@@ -75,14 +75,16 @@ func Serve(ctx context.Context, l net.Listener, cfg Config) error {
 
 // needs opens what a service of this configuration needs.
 func (c Config) needs(ctx context.Context) (n Needs, err error) {
+	n.Faults = c.Fault
+	var faults *fault.Switch
+	if c.Faults {
+		faults = new(fault.Switch)
+		n.Faults = fault.Both(c.Fault, faults.Inject)
+	}
 	if c.Audit != "" {
-		if n.Audit, err = audit.Dial(c.Audit, c.AuditTimeout, c.Faults, c.Observe, c.resilience()); err != nil {
+		if n.Audit, err = audit.Dial(c.Audit, c.AuditTimeout, faults, c.Observe, c.resilience()); err != nil {
 			return n, err
 		}
-	}
-	n.Faults = c.Fault
-	if c.Faults {
-		n.Faults = fault.Both(c.Fault, fault.FromMetadata)
 	}
 	n.Users, err = store.Open(ctx, database.Config{Path: c.Database, TracerProvider: c.Observe.TracerProvider, MeterProvider: c.Observe.MeterProvider})
 	if err != nil {

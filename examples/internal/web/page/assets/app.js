@@ -20,7 +20,7 @@ async function send(method, path, init = {}) {
   const shown = showRequest(method, path);
   const headers = new Headers(init.headers);
   const fault = $('fault')?.value;
-  if (fault) headers.set('X-Fault', fault);
+  if (fault && !forAll && !headers.has('X-Fault')) headers.set('X-Fault', fault);
   try {
     const response = await fetch(path, { ...init, method, headers });
     const ids = { requestId: response.headers.get('X-Request-Id'), traceId: traceIdOf(response) };
@@ -151,13 +151,14 @@ function acts(user, item) {
 }
 
 /** Sends a request whose answer is of no interest, and shows what is wrong. Tells whether it went well. */
-async function ask(method, path, where) {
+async function ask(method, path, where, init) {
   $(where).replaceChildren();
   try {
-    const [response, ended] = await send(method, path);
+    const [response, ended] = await send(method, path, init);
     const error = response.ok ? undefined : await errorOf(response);
     ended(error);
     if (error) showError(where, error);
+    else await response.body?.cancel();
     return response.ok;
   } catch (e) {
     showError(where, { code: 'NETWORK', message: e.message });
@@ -219,9 +220,13 @@ async function* linesOf(response) {
 
 $('find').addEventListener('submit', (event) => {
   event.preventDefault();
-  filtered = $('id').value.trim() !== '';
-  list($('id').value.split(/[\s,]+/).filter(Boolean));
+  const ids = $('id').value.split(/[\s,]+/).filter(Boolean);
+  filtered = ids.length > 0;
+  list(filtered ? ids : visible());
 });
+
+/** The ids of the users to list where none is asked for: users see themselves, admins and everybody else see all. */
+const visible = () => (me && !me.admin ? [me.id] : []);
 
 let filtered = false; // created users are not shown among those asked for
 
@@ -342,6 +347,10 @@ function leave(error) {
   showState('off', 'not following');
   forget();
   $('list-result').replaceChildren();
+  $('find').reset();
+  $('add').reset();
+  $('add-result').replaceChildren();
+  for (const name of ['name', 'email']) showViolation(name, '');
   $('entrance').hidden = false;
   $('who').hidden = $('log-out').hidden = true;
   for (const e of document.querySelectorAll('.inside')) e.hidden = true;
@@ -373,6 +382,33 @@ $('many').addEventListener('click', async () => {
   await Promise.allSettled(Array.from({ length: 60 }, one));
 });
 
+// Faults: of the requests of this page, or of everybody's for a minute.
+
+let forAll = ''; // what everybody has
+let over; // when the minute is
+
+$('fault')?.addEventListener('change', letFail);
+$('fault-all')?.addEventListener('change', letFail);
+
+async function letFail() {
+  const wanted = $('fault-all').checked ? $('fault').value : '';
+  if (wanted || forAll) {
+    clearTimeout(over);
+    const headers = { 'X-Fault': `all:${wanted || 'none'}` };
+    if (!(await ask('GET', me ? '/session' : '/users/', 'list-result', { headers }))) return;
+    forAll = wanted;
+    if (wanted) over = setTimeout(noFault, 60000);
+  }
+  $('fault-hint').textContent = forAll
+    ? `Every call to the users service has it until ${new Date(Date.now() + 60000).toLocaleTimeString()}.`
+    : 'It is for the requests of this page.';
+}
+
+function noFault() {
+  forAll = $('fault').value = '';
+  $('fault-hint').textContent = 'The minute is over.';
+}
+
 // Following.
 
 let events, again;
@@ -384,8 +420,7 @@ function follow() {
   events.addEventListener('subscribed', (event) => {
     showState('live', 'following');
     shownRequest({ status: 200, ...JSON.parse(event.data) });
-    // Users see themselves and whom they see being created.
-    if (!filtered) list(me && !me.admin ? [me.id] : []);
+    if (!filtered) list(visible());
   });
   events.addEventListener('created', (event) => {
     if (!filtered) showUser(JSON.parse(event.data), true);
