@@ -81,7 +81,7 @@ stress: ## Run the tests of calls and streams COUNT times, 20 by default, with t
 	@cd interceptors && CGO_ENABLED=1 $(GO) test -race -count $(or $(COUNT),20) -timeout 60m -skip 'TenThousand|MadeUp' .
 
 .PHONY: e2e
-e2e: stack-command ## Run the end-to-end tests, the demo's among them (needs redis-server; builds Jaeger and Prometheus once)
+e2e: stack-command ## Run the end-to-end tests, the demo's among them (needs redis-server and chromium; builds Jaeger and Prometheus once)
 	@$(BIN)/stack build
 	@echo "==> end to end: builds the example programs and runs them as processes"
 	@cd tests && $(GO) test -count=1 -tags e2e ./e2e/... ./stack
