@@ -1,4 +1,4 @@
-// Package compose reads the repository's compose file as docker compose does, without Docker.
+// Package compose reads the repository's compose files as docker compose does, without Docker.
 package compose
 
 import (
@@ -10,27 +10,35 @@ import (
 	"github.com/compose-spec/compose-go/v2/types"
 )
 
-// File is the compose file's name in the root of the repository.
-const File = "docker-compose.yml"
+// The compose files in the root of the repository.
+const (
+	File    = "docker-compose.yml"
+	Overlay = "docker-compose.collector.yml" // on File: -f docker-compose.yml -f docker-compose.collector.yml
+)
 
-// Load returns the project in the repository at root. Its paths are absolute, and the caller's environment is not seen.
-func Load(ctx context.Context, root string) (*types.Project, error) {
-	content, err := os.ReadFile(filepath.Join(root, File))
-	if err != nil {
-		return nil, err
+// Load returns the project in the repository at root, of File and the overlays in their order. Its paths are absolute, and
+// the caller's environment is not seen.
+func Load(ctx context.Context, root string, overlays ...string) (*types.Project, error) {
+	contents := map[string][]byte{}
+	for _, name := range append([]string{File}, overlays...) {
+		content, err := os.ReadFile(filepath.Join(root, name))
+		if err != nil {
+			return nil, err
+		}
+		contents[name] = content
 	}
-	return Parse(ctx, root, content)
+	return Parse(ctx, root, contents, overlays...)
 }
 
-// Parse is Load of a file that has another content.
-func Parse(ctx context.Context, root string, content []byte) (*types.Project, error) {
+// Parse is Load of files that have other contents, by their names.
+func Parse(ctx context.Context, root string, contents map[string][]byte, overlays ...string) (*types.Project, error) {
 	dir, err := filepath.Abs(root)
 	if err != nil {
 		return nil, err
 	}
-	return loader.LoadWithContext(ctx, types.ConfigDetails{
-		WorkingDir:  dir,
-		ConfigFiles: []types.ConfigFile{{Filename: filepath.Join(dir, File), Content: content}},
-		Environment: types.Mapping{},
-	})
+	var files []types.ConfigFile
+	for _, name := range append([]string{File}, overlays...) {
+		files = append(files, types.ConfigFile{Filename: filepath.Join(dir, name), Content: contents[name]})
+	}
+	return loader.LoadWithContext(ctx, types.ConfigDetails{WorkingDir: dir, ConfigFiles: files, Environment: types.Mapping{}})
 }

@@ -76,15 +76,15 @@ func (c Config) services() []service {
 		},
 		healthy: answers(p.URL(JaegerHealth) + "/status"),
 	}
-	audit := c.example("users-audit", p.address(UsersAudit), "-db", filepath.Join(c.Dir, "audit.db"), "-faults")
+	audit := c.example("users-audit", p.address(UsersAudit), "-db", filepath.Join(c.Dir, "audit.db"), "-messages", "-faults")
 	api := c.example("users-api", p.address(UsersAPI), "-db", filepath.Join(c.Dir, "users.db"), "-admin", admin,
-		"-audit", p.address(UsersAudit), "-faults")
+		"-audit", p.address(UsersAudit), "-resilient", "-messages", "-faults")
 	api.env = append(api.env, "USERS_ADMIN_PASSWORD="+c.Password)
-	web := c.example("users-web", p.address(UsersWeb), "-users", p.address(UsersAPI), "-traces", p.URL(JaegerHTTP), "-faults")
+	web := c.example("users-web", p.address(UsersWeb), "-users", p.address(UsersAPI), "-traces", p.URL(JaegerHTTP), "-messages", "-faults")
 	all := []service{prometheus, jaeger, audit, api, web}
 	if c.Rate > 0 {
 		load := c.example("users-load", "", "-addr", p.address(UsersAPI), "-rate", strconv.FormatFloat(c.Rate, 'f', -1, 64),
-			"-duration", "100000h", "-tolerate", "1", "steady")
+			"-duration", "100000h", "-tolerate", "1", "-messages", "steady")
 		all = append(all, load)
 	}
 	for i := range all {
