@@ -30,7 +30,9 @@ func TestComposeServices(t *testing.T) {
 		t.Fatal(err)
 	}
 	collector := telemetrytest.NewCollector(t, telemetrytest.OK)
+	redis, store := startRedis(t, project.Services["redis"].Command[1:]...)
 	here := map[string]string{
+		"redis:6379":         redis,
 		"http://jaeger:4317": collector.Endpoint(),
 		"/data/users.db":     filepath.Join(t.TempDir(), "users.db"),
 		"/data/audit.db":     filepath.Join(t.TempDir(), "audit.db"),
@@ -56,8 +58,16 @@ func TestComposeServices(t *testing.T) {
 	}
 	post(t, page+"users/", "", `{"name":"Ada","email":"ada@example.com"}`, http.StatusUnauthorized)
 	post(t, page+"users/", session.Token, `{"name":"Ada","email":"ada@example.com"}`, http.StatusCreated)
+	here[":8090"] = free(t)
+	load := startService(t, project.Services["users-load"], here)
+	awaitHealth(t, project.Services["users-load"], map[string]string{"http://localhost:8090/": "http://" + here[":8090"] + "/"})
+	if got := infoOf(t, redis, "commandstats"); !strings.Contains(got, "cmdstat_evalsha:calls=") {
+		t.Errorf("Redis was asked for no decision:\n%s", got)
+	}
+	load.Stop() // with exit code 0: every call has ended as it should
 	web.Stop()
 	api.Stop()
+	store.Stop()
 	audit.Stop()
 
 	// Everything has arrived, or it never will: all processes have ended.
@@ -74,13 +84,14 @@ func TestComposeServices(t *testing.T) {
 	}
 	want := map[string]int{
 		"users-web POST /users/": 1, "users-web users.v1.UserService/CreateUser": 1, "users-api users.v1.UserService/CreateUser": 1,
-		"users-api audit.v1.AuditService/Record": 1, "users-audit audit.v1.AuditService/Record": 1, "users-audit INSERT events": 1,
+		"users-api audit.v1.AuditService/Record": 1, "users-api Attempt.audit.v1.AuditService/Record": 1, "users-audit audit.v1.AuditService/Record": 1, "users-audit INSERT events": 1,
 		"users-api SELECT sessions": 1, "users-api BEGIN": 1, "users-api SELECT users": 1, "users-api INSERT users": 1, "users-api COMMIT": 1,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("spans of the trace (-want +got):\n%s", diff)
 	}
-	for _, name := range []string{"rpc.server.call.duration", "rpc.client.call.duration", "rpcscope.server.active_calls", "go.goroutine.count"} {
+	for _, name := range []string{"rpc.server.call.duration", "rpc.client.call.duration", "rpcscope.server.active_calls", "go.goroutine.count",
+		"rpcscope.server.request.size", "rpcscope.client.attempts", "rpcscope.client.breaker.state"} {
 		if !slices.ContainsFunc(collector.Metrics(), func(m telemetrytest.OTLPMetric) bool { return m.GetName() == name }) {
 			t.Errorf("metric %s has not arrived", name)
 		}

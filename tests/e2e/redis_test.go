@@ -66,7 +66,7 @@ func TestLimitIsShared(t *testing.T) {
 }
 
 // startRedis starts a redis-server that keeps nothing, and returns its address.
-func startRedis(t *testing.T) (string, *program.Program) {
+func startRedis(t *testing.T, args ...string) (string, *program.Program) {
 	t.Helper()
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -83,7 +83,21 @@ func startRedis(t *testing.T) (string, *program.Program) {
 	if err != nil {
 		t.Fatalf("%v: this test needs a real Redis (Debian and Ubuntu: apt install redis-server)", err)
 	}
-	p := program.Start(t, nil, path, "--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", t.TempDir())
+	p := program.Start(t, nil, path, append([]string{"--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", t.TempDir()}, args...)...)
 	p.Find(`(Ready to accept connections)`)
 	return "127.0.0.1:" + port, p
+}
+
+// infoOf returns what a Redis tells of itself.
+func infoOf(t *testing.T, address, section string) string {
+	t.Helper()
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.CommandContext(t.Context(), "redis-cli", "-e", "-p", port, "info", section).Output()
+	if err != nil {
+		t.Fatalf("redis-cli: %v", err)
+	}
+	return string(out)
 }
