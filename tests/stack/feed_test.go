@@ -31,7 +31,7 @@ const (
 
 // feed has a server and a client that rpcscope instruments call each other for
 // a while, in ways that end well and badly, with one stream open all along, and
-// exports their metrics to b every interval. It returns the time of the last export.
+// exports their metrics to b every interval, which evaluates the rules then. It returns the time of the last export.
 func feed(t *testing.T, b *backend) time.Time {
 	t.Helper()
 	ctx := t.Context()
@@ -40,7 +40,7 @@ func feed(t *testing.T, b *backend) time.Time {
 		telemetry.WithLookupEnv(func(string) (string, bool) { return "", false }),
 		telemetry.WithDiagnostics(slog.NewTextHandler(t.Output(), nil)),
 		telemetry.WithServiceName("users-api"),
-		telemetry.WithResourceAttributes(attribute.String("service.namespace", "users")),
+		telemetry.WithResourceAttributes(attribute.String("service.namespace", "users"), attribute.String("service.version", "1.2.3")),
 		telemetry.WithEndpoint(b.URL),
 		telemetry.WithProtocol("http/protobuf"),
 		telemetry.WithoutLogs(),
@@ -56,6 +56,7 @@ func feed(t *testing.T, b *backend) time.Time {
 		}
 	})
 	client, served := connect(t, tel)
+	rules := b.ruler(t)
 
 	open, err := client.FullDuplexCall(ctx)
 	if err != nil {
@@ -83,6 +84,9 @@ func feed(t *testing.T, b *backend) time.Time {
 		b.at(now)
 		if err := tel.ForceFlush(ctx); err != nil {
 			t.Fatal(err)
+		}
+		for _, err := range rules.eval(ctx, now) {
+			t.Error(err)
 		}
 	}
 	// Ended here, after the last point, and waited for, so that the server can stop.

@@ -1,87 +1,127 @@
-//go:build e2e
-
 package stack
 
 import (
-	"errors"
+	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
+
+	"github.com/prometheus/prometheus/rules"
 
 	"github.com/rpcscope/rpcscope/tests/internal/program"
 )
 
-// silent are the panels that the example has nothing for: no client of it panics.
-var silent = []string{"Panics: rpcscope_client_panics_total"}
+// silent is what the example has nothing for: no client of it panics. TestDashboards has one that does.
+const silent = `"rpcscope_client_panics_total"`
 
-// TestDashboardsUnderLoad runs the example's programs under the load of its own generator, exporting to Prometheus' OTLP
-// receiver every second as they would to a stack, and evaluates every panel of the dashboards on what has arrived.
-func TestDashboardsUnderLoad(t *testing.T) {
+// enough is how long the example is given to fill every panel: far longer than it takes.
+const enough = 90 * time.Second
+
+// TestUnderLoad runs the example's programs under the load of its own generator, exporting to Prometheus' OTLP
+// receiver every second as they would to a stack, and evaluates every panel, variable and rule on what has arrived, until
+// each has found something and the alerts that are due are active.
+func TestUnderLoad(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	bin := t.TempDir()
 	if err := program.Build(t.Context(), root, bin); err != nil {
 		t.Fatal(err)
 	}
 	b := newBackend(t)
-	env := func(name string) []string {
-		return []string{
-			"OTEL_SERVICE_NAME=" + name, "OTEL_RESOURCE_ATTRIBUTES=service.namespace=users", "OTEL_METRIC_EXPORT_INTERVAL=1000",
+	start := func(name, instance string, args ...string) *program.Program {
+		return program.Start(t, []string{
+			"OTEL_SERVICE_NAME=" + name, "OTEL_METRIC_EXPORT_INTERVAL=1000",
+			"OTEL_RESOURCE_ATTRIBUTES=service.namespace=users,service.version=1.2.3,service.instance.id=" + instance,
 			"OTEL_EXPORTER_OTLP_ENDPOINT=" + b.URL, "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf", "OTEL_LOGS_EXPORTER=none",
-		}
+		}, filepath.Join(bin, name), args...)
 	}
-	start := func(name string, args ...string) *program.Program {
-		return program.Start(t, env(name), filepath.Join(bin, name), args...)
-	}
-	audit := start("users-audit", "-listen", "127.0.0.1:0", "-faults", "-messages")
+	audit := start("users-audit", "1", "-listen", "127.0.0.1:0", "-faults", "-messages")
 	defer audit.Stop()
-	// Its Redis is away: the limits of users fail, and let calls happen. Those of log-ins are its own.
-	api := start("users-api", "-listen", "127.0.0.1:0", "-audit", audit.Find(`audit service is serving.*address=(\S+)`),
+	// Its Redis is away: the limits of users fail, and let calls happen.
+	api := start("users-api", "1", "-listen", "127.0.0.1:0", "-audit", audit.Find(`audit service is serving.*address=(\S+)`),
 		"-faults", "-messages", "-resilient", "-redis", "127.0.0.1:1")
 	defer api.Stop()
-	address := api.Find(`users service is serving.*address=(\S+)`)
-
-	var running sync.WaitGroup
-	for scenario, share := range map[string]string{"steady": "0", "hostile": "0", "failing": "1", "breaker": "0"} {
-		running.Go(func() {
-			p := program.Start(t, append(env("users-load"), "OTEL_RESOURCE_ATTRIBUTES=service.namespace=users,service.instance.id="+scenario),
-				filepath.Join(bin, "users-load"), "-addr", address, "-duration", "20s", "-rate", "20", "-users", "8", "-tolerate", share, scenario)
-			p.Wait()
-		})
+	friendly := api.Find(`users service is serving.*address=(\S+)`)
+	// Another counts itself, and refuses.
+	limited := start("users-api", "2", "-listen", "127.0.0.1:0", "-messages")
+	defer limited.Stop()
+	addresses := map[string]string{"steady": friendly, "failing": friendly, "breaker": friendly, "hostile": limited.Find(`users service is serving.*address=(\S+)`)}
+	for scenario, address := range addresses {
+		p := start("users-load", scenario, "-addr", address, "-duration", (2 * enough).String(), "-rate", "20", "-users", "8", "-tolerate", "1", scenario)
+		defer p.Stop()
 	}
-	running.Wait()
-	now := time.Now()
 
-	for _, file := range dashboards(t) {
-		err := checkDashboard(t.Context(), read(t, "dashboards/grafana", filepath.Base(file)), b, now)
-		var got []string
-		for _, e := range each(err) {
-			got = append(got, e.Error())
+	all, ruler := dashboards(t), b.ruler(t)
+	active := map[string]bool{} // alerts that were pending or firing at a time
+	want := []string{
+		"GRPCClientBreakerOpen", "GRPCServerErrorBudgetBurn", "GRPCServerLimiterFails", "GRPCServerPanics",
+	}
+	problems := func(now time.Time) []error {
+		problems := ruler.eval(t.Context(), now)
+		for _, a := range ruler.active() {
+			active[a.Labels.Get("alertname")] = true
 		}
-		unexpected := slices.DeleteFunc(slices.Clone(got), func(problem string) bool {
-			return slices.ContainsFunc(silent, func(s string) bool {
-				title, metric, _ := strings.Cut(s, ": ")
-				return strings.Contains(problem, `"`+title+`"`) && strings.Contains(problem, metric)
-			})
+		for _, name := range want {
+			if !active[name] {
+				problems = append(problems, fmt.Errorf("alert %s is not active", name))
+			}
+		}
+		problems = append(problems, each(checkDashboards(t.Context(), all, b, now))...)
+		for _, g := range ruler.groups {
+			for _, r := range g.Rules() {
+				problems = append(problems, b.checkRule(t, r, now)...)
+			}
+		}
+		n := len(problems)
+		problems = slices.DeleteFunc(problems, func(err error) bool {
+			return strings.Contains(err.Error(), silent) && strings.HasSuffix(err.Error(), "selects no series")
 		})
-		for _, problem := range unexpected {
-			t.Errorf("%s: %s", filepath.Base(file), problem)
+		if len(problems) == n {
+			problems = append(problems, fmt.Errorf("%s is silent no more", silent))
 		}
-		if len(got)-len(unexpected) != len(silent) {
-			t.Errorf("%s: got problems %q, want those of %q among them", filepath.Base(file), got, silent)
+		return problems
+	}
+
+	late := time.After(enough)
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	begin := time.Now()
+	for {
+		select {
+		case now := <-tick.C:
+			if len(problems(now)) > 0 {
+				continue
+			}
+			t.Logf("all panels and rules had data after %v; active were %q", time.Since(begin).Round(time.Second), slices.Sorted(maps.Keys(active)))
+			return
+		case <-late:
+			for _, err := range problems(time.Now()) {
+				t.Error(err)
+			}
+			return
 		}
 	}
 }
 
-// each returns the errors that err joins.
-func each(err error) []error {
-	var joined interface{ Unwrap() []error }
-	if errors.As(err, &joined) {
-		return joined.Unwrap()
+// checkRule evaluates a rule. What an alert asks for must be there, whether or not it is what the alert looks for.
+func (b *backend) checkRule(t *testing.T, r rules.Rule, now time.Time) []error {
+	t.Helper()
+	expr := r.Query().String()
+	missing, err := b.missing(t.Context(), expr, now, func(string) {})
+	if err != nil {
+		return []error{fmt.Errorf("%s: %w", r.Name(), err)}
 	}
-	if err == nil {
-		return nil
+	var problems []error
+	for _, selector := range missing {
+		problems = append(problems, fmt.Errorf("%s: %s selects no series", r.Name(), selector))
 	}
-	return []error{err}
+	if _, recorded := r.(*rules.RecordingRule); !recorded {
+		return problems
+	}
+	if got, err := b.query(t.Context(), expr, now); err != nil || len(got) == 0 {
+		problems = append(problems, fmt.Errorf("%s: %s returns no number (%v)", r.Name(), expr, err))
+	}
+	return problems
 }

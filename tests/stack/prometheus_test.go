@@ -24,6 +24,7 @@ import (
 	"github.com/prometheus/prometheus/config"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
+	"github.com/prometheus/prometheus/rules"
 	"github.com/prometheus/prometheus/storage/remote"
 	"github.com/prometheus/prometheus/tsdb"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
@@ -190,6 +191,12 @@ func shiftPoint(t *uint64, exemplars []*metrics.Exemplar, now uint64) {
 	for _, e := range exemplars {
 		e.TimeUnixNano += by
 	}
+}
+
+// ruler evaluates the rules on what b has, and stores in b what they record.
+func (b *backend) ruler(t *testing.T) *ruler {
+	t.Helper()
+	return newRuler(t, b.db, rules.EngineQueryFunc(b.engine, b.db), "grpc-server-sli", "grpc-server-sli-long")
 }
 
 // query evaluates an expression at a time and returns the samples that are numbers.

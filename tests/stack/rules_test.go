@@ -1,7 +1,9 @@
 package stack
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"log/slog"
 	"maps"
 	"path/filepath"
@@ -11,261 +13,298 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/rulefmt"
-	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/promql/promqltest"
 	"github.com/prometheus/prometheus/rules"
+	"github.com/prometheus/prometheus/storage"
+	"go.yaml.in/yaml/v3"
 )
 
 var rulesFile = filepath.Join(root, "dashboards/prometheus/rules.yml")
 
-// TestRulesParse reads the rules as Prometheus does, an unknown key being an error.
-func TestRulesParse(t *testing.T) {
-	log := slog.New(slog.NewTextHandler(t.Output(), nil))
-	parse := func(content string) []error {
-		_, errs := rulefmt.Parse([]byte(content), false, model.UTF8Validation, parser.NewParser(parser.Options{}), log)
+// checkRules returns what promtool check rules with all lints finds: what Prometheus would not load, an unknown key among
+// it, and rules that are there twice.
+func checkRules(content string, log *slog.Logger) []error {
+	groups, errs := rulefmt.Parse([]byte(content), false, model.UTF8Validation, parser.NewParser(parser.Options{}), log)
+	if groups == nil {
 		return errs
 	}
+	seen := map[string]bool{}
+	for _, g := range groups.Groups {
+		for _, r := range g.Rules {
+			key := fmt.Sprint(r.Alert, r.Record, r.Labels)
+			if seen[key] {
+				errs = append(errs, fmt.Errorf("two rules for %s%s with labels %v", r.Alert, r.Record, r.Labels))
+			}
+			seen[key] = true
+		}
+	}
+	return errs
+}
+
+// TestRulesParse checks the rules, then spoils them.
+func TestRulesParse(t *testing.T) {
+	log := slog.New(slog.NewTextHandler(t.Output(), nil))
 	content := string(read(t, "dashboards/prometheus/rules.yml"))
-	for _, err := range parse(content) {
+	for _, err := range checkRules(content, log) {
 		t.Error(err)
 	}
-	for _, tt := range []struct{ name, old, new string }{
-		{"unknown key", "for: 2m", "fro: 2m"},
-		{"expression", "increase(", "increased("},
-		{"template", "{{ $value | humanize }}", "{{ $value | humanise }}"},
+	for _, tt := range []struct{ name, old, new, want string }{
+		{"unknown key", "for: 2m", "fro: 2m", "fro"},
+		{"expression", "increase(", "increased(", "increased"},
+		{"template", "{{ $value | humanize }}", "{{ $value | humanise }}", "humanise"},
+		{"twice", "ratio_rate3d\n", "ratio_rate1d\n", "two rules for job:rpc_server_faults:ratio_rate1d"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if len(parse(strings.Replace(content, tt.old, tt.new, 1))) == 0 {
-				t.Errorf("got no error for %q", tt.new)
+			spoilt := strings.Replace(content, tt.old, tt.new, 1)
+			if spoilt == content {
+				t.Fatalf("%q is not in the rules", tt.old)
+			}
+			if errs := checkRules(spoilt, log); !strings.Contains(fmt.Sprint(errs), tt.want) {
+				t.Errorf("got errors %v, want one with %q", errs, tt.want)
 			}
 		})
 	}
 }
 
-// TestRunbooks looks for the section that each alert links to.
+// An alert is what the rules have of one, as far as people are concerned.
+type alert struct {
+	Alert       string
+	Annotations map[string]string
+}
+
+func alerts(t *testing.T) []alert {
+	t.Helper()
+	var file struct{ Groups []struct{ Rules []alert } }
+	decode(t, &file, "dashboards/prometheus/rules.yml")
+	var all []alert
+	for _, g := range file.Groups {
+		all = append(all, g.Rules...)
+	}
+	all = slices.DeleteFunc(all, func(a alert) bool { return a.Alert == "" })
+	if len(all) == 0 {
+		t.Fatal("there are no alerts")
+	}
+	return all
+}
+
+// TestRunbooks looks for what each alert links to: its section in dashboards/README.md, and a dashboard.
 func TestRunbooks(t *testing.T) {
+	_, books, _ := strings.Cut(string(read(t, "dashboards/README.md")), "\n# Runbooks\n")
 	sections := map[string]bool{}
-	for _, m := range regexp.MustCompile(`(?m)^## (\w+)$`).FindAllStringSubmatch(string(read(t, "dashboards/README.md")), -1) {
+	for _, m := range regexp.MustCompile(`(?m)^## (\w+)$`).FindAllStringSubmatch(books, -1) {
 		sections[m[1]] = true
 	}
-	var file struct {
-		Groups []struct {
-			Rules []struct {
-				Alert       string
-				Annotations map[string]string
-			}
+	uids := map[string]bool{}
+	for _, d := range dashboards(t) {
+		uids[d.UID] = true
+	}
+	dashboard := regexp.MustCompile(`^http://localhost:3000/d/([\w-]+)\?var-service=\{\{ \$labels\.job \| urlquery \}\}$`)
+	named := map[string]bool{}
+	for _, a := range alerts(t) {
+		named[a.Alert] = true
+		if want := "https://github.com/rpcscope/rpcscope/blob/main/dashboards/README.md#" + strings.ToLower(a.Alert); a.Annotations["runbook_url"] != want {
+			t.Errorf("alert %s: got runbook %q, want %q", a.Alert, a.Annotations["runbook_url"], want)
+		}
+		if m := dashboard.FindStringSubmatch(a.Annotations["dashboard"]); m == nil || !uids[m[1]] {
+			t.Errorf("alert %s: got dashboard %q, want one of %q for the service of the alert", a.Alert, a.Annotations["dashboard"], slices.Sorted(maps.Keys(uids)))
 		}
 	}
-	decode(t, &file, "dashboards/prometheus/rules.yml")
-	alerts := map[string]bool{}
-	for _, g := range file.Groups {
-		for _, r := range g.Rules {
-			if r.Alert == "" {
-				continue
-			}
-			alerts[r.Alert] = true
-			if want := "https://github.com/rpcscope/rpcscope/blob/main/dashboards/README.md#" + strings.ToLower(r.Alert); r.Annotations["runbook_url"] != want {
-				t.Errorf("alert %s: got runbook %q, want %q", r.Alert, r.Annotations["runbook_url"], want)
-			}
-		}
-	}
-	if diff := cmp.Diff(alerts, sections); diff != "" || len(alerts) == 0 {
+	if diff := gocmp.Diff(named, sections); diff != "" {
 		t.Errorf("sections of dashboards/README.md (-alerts +sections):\n%s", diff)
 	}
 }
 
-// TestRules evaluates the rules minute by minute over made series, as promtool test rules does.
-func TestRules(t *testing.T) {
-	const series = `rpc_server_call_duration_seconds_count{job="users/users-api",rpc_method="users.v1.UserService/GetUser",`
-	for _, tt := range []struct {
-		name   string
-		load   string
-		at     time.Duration
-		ratio  float64 // recorded for the last hour
-		alerts []string
-	}{
-		{
-			name: "faults of the server burn the budget, in both windows",
-			load: series + `rpc_response_status_code="OK"} 0+95x120
-				` + series + `rpc_response_status_code="NOT_FOUND"} 0+50x120
-				` + series + `rpc_response_status_code="INTERNAL",error_type="INTERNAL"} 0+5x120`,
-			at:    70 * time.Minute,
-			ratio: 5. / 150,
-			alerts: []string{
-				"users/users-api burns its 99.9% availability budget more than 14.4 times too fast" +
-					" | 3.333% of the calls of the last hour ended in a fault of the server.",
-				"users/users-api burns its 99.9% availability budget more than 6 times too fast" +
-					" | 3.333% of the calls of the last 6 hours ended in a fault of the server.",
-			},
-		},
-		{
-			name: "what callers do wrong burns nothing",
-			load: series + `rpc_response_status_code="OK"} 0+10x120
-				` + series + `rpc_response_status_code="NOT_FOUND"} 0+90x120`,
-			at: 90 * time.Minute,
-		},
-		{
-			name: "the fast alert ends soon after the trouble",
-			load: series + `rpc_response_status_code="OK"} 0+100x120
-				` + series + `rpc_response_status_code="INTERNAL",error_type="INTERNAL"} 0+5x60 300x60`,
-			at:    67 * time.Minute,
-			ratio: 265. / 6265,
-			alerts: []string{
-				"users/users-api burns its 99.9% availability budget more than 6 times too fast" +
-					" | 4.286% of the calls of the last 6 hours ended in a fault of the server.",
-			},
-		},
-		{
-			name: "the first panic is told",
-			load: series + `rpc_response_status_code="OK"} 0+100x120
-				rpcscope_server_panics_total{job="users/users-api",rpc_method="users.v1.UserService/GetUser"} _x60 1x60`,
-			at: 62 * time.Minute,
-			alerts: []string{
-				"users.v1.UserService/GetUser of users/users-api panics" +
-					" | 1 panics in 5 minutes; the stack is on the span and in the log.",
-			},
-		},
-		{
-			name: "calls over a limit, not those of strangers",
-			load: series + `rpc_response_status_code="OK"} 0+80x120
-				` + series + `rpc_response_status_code="RESOURCE_EXHAUSTED"} 0+20x120
-				rpcscope_server_rejected_total{job="users/users-api",rpc_method="users.v1.UserService/GetUser",rpcscope_rejected_reason="rate_limited"} 0+15x120
-				rpcscope_server_rejected_total{job="users/users-api",rpc_method="users.v1.UserService/GetUser",rpcscope_rejected_reason="overloaded"} 0+5x120
-				rpcscope_server_rejected_total{job="users/users-api",rpc_method="users.v1.UserService/GetUser",rpcscope_rejected_reason="invalid"} 0+50x120`,
-			at:     20 * time.Minute,
-			alerts: []string{"users/users-api refuses many calls since there are too many | 20% of the calls of the last 5 minutes were over a limit."},
-		},
-		{
-			name: "a few calls over a limit are what limits are for",
-			load: series + `rpc_response_status_code="OK"} 0+95x120
-				` + series + `rpc_response_status_code="RESOURCE_EXHAUSTED"} 0+5x120
-				rpcscope_server_rejected_total{job="users/users-api",rpc_method="users.v1.UserService/GetUser",rpcscope_rejected_reason="rate_limited"} 0+5x120`,
-			at: 20 * time.Minute,
-		},
-		{
-			name: "a limiter that fails, from its first failure",
-			load: series + `rpc_response_status_code="OK"} 0+100x120
-				rpcscope_server_limiter_failures_total{job="users/users-api",rpc_method="users.v1.UserService/GetUser",rpcscope_ratelimit_policy="shared",rpcscope_ratelimit_outcome="allowed"} _x60 3x60`,
-			at:     63 * time.Minute,
-			alerts: []string{"the rate limiter shared of users/users-api fails | 3 calls of the last 5 minutes were allowed without it."},
-		},
-		{
-			name: "a limiter that works again",
-			load: series + `rpc_response_status_code="OK"} 0+100x120
-				rpcscope_server_limiter_failures_total{job="users/users-api",rpc_method="users.v1.UserService/GetUser",rpcscope_ratelimit_policy="shared",rpcscope_ratelimit_outcome="allowed"} _x60 3x60`,
-			at: 70 * time.Minute,
-		},
-		{
-			name: "a burst of strangers",
-			load: series + `rpc_response_status_code="OK"} 0+1000x120
-				rpcscope_server_rejected_total{job="users/users-api",rpc_method="users.v1.UserService/GetUser",rpcscope_rejected_reason="unauthenticated"} 0+6x80 780+300x40`,
-			at: 90 * time.Minute,
-			alerts: []string{"users/users-api refuses a burst of callers whom it does not know or who may not" +
-				" | 5 calls a second: guessed or expired credentials, or a client that was deployed with wrong ones."},
-		},
-		{
-			name: "the strangers there always are",
-			load: series + `rpc_response_status_code="OK"} 0+1000x120
-				rpcscope_server_rejected_total{job="users/users-api",rpc_method="users.v1.UserService/GetUser",rpcscope_rejected_reason="unauthenticated"} 0+120x120`,
-			at: 90 * time.Minute,
-		},
-		{
-			name: "strangers where there were none before",
-			load: series + `rpc_response_status_code="OK"} 0+1000x120
-				rpcscope_server_rejected_total{job="users/users-api",rpc_method="users.v1.UserService/GetUser",rpcscope_rejected_reason="permission_denied"} _x80 0+300x40`,
-			at: 90 * time.Minute,
-			alerts: []string{"users/users-api refuses a burst of callers whom it does not know or who may not" +
-				" | 5 calls a second: guessed or expired credentials, or a client that was deployed with wrong ones."},
-		},
-		{
-			name: "a breaker that is open, and half-open now and then",
-			load: series + `rpc_response_status_code="OK"} 0+100x120
-				rpcscope_client_breaker_state{job="users/users-web",server_address="users",rpcscope_breaker_name="users.v1.UserService"} 0x30 2 2 1 2 2 1 2 2 0x20`,
-			at:     35 * time.Minute,
-			alerts: []string{"users/users-web does not call users.v1.UserService at users | Its circuit breaker has not been closed for 2 minutes: calls fail at once."},
-		},
-		{
-			name: "a breaker that has closed",
-			load: series + `rpc_response_status_code="OK"} 0+100x120
-				rpcscope_client_breaker_state{job="users/users-web",server_address="users",rpcscope_breaker_name="users.v1.UserService"} 0x30 2 2 1 2 2 1 2 2 0x20`,
-			at: 40 * time.Minute,
-		},
-		{
-			name: "a budget for retries that is spent",
-			load: series + `rpc_response_status_code="OK"} 0+100x120
-				rpcscope_client_retries_stopped_total{job="users/users-web",server_address="users",rpcscope_retry_stopped="budget"} 0+60x120
-				rpcscope_client_retries_stopped_total{job="users/users-web",server_address="users",rpcscope_retry_stopped="attempts"} 0+600x120`,
-			at:     20 * time.Minute,
-			alerts: []string{"users/users-web no longer retries calls of users | 1 failures a second were not retried, as too many calls fail."},
-		},
-		{
-			name: "an old panic is not told again",
-			load: series + `rpc_response_status_code="OK"} 0+100x120
-				rpcscope_server_panics_total{job="users/users-api",rpc_method="users.v1.UserService/GetUser"} _x60 1x60`,
-			at: 70 * time.Minute,
-		},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			ratio, alerts := evaluate(t, "load 1m\n"+tt.load, tt.at)
-			if diff := cmp.Diff(tt.ratio, ratio, cmpopts.EquateApprox(0, 1e-4)); diff != "" {
-				t.Errorf("job:rpc_server_faults:ratio_rate1h (-want +got):\n%s", diff)
-			}
-			if diff := cmp.Diff(tt.alerts, alerts, cmpopts.EquateEmpty()); diff != "" {
-				t.Errorf("alerts (-want +got):\n%s", diff)
-			}
-		})
-	}
-}
+// ruler evaluates the rules, as Prometheus does at the interval of each group.
+type ruler struct{ groups []*rules.Group }
 
-// evaluate runs the rules every minute until a time and returns the recorded
-// ratio of the last hour and the texts of the alerts that fire.
-func evaluate(t *testing.T, load string, at time.Duration) (ratio float64, alerts []string) {
+// newRuler reads the rules and evaluates groups in this order; those that it does not name come last.
+func newRuler(t *testing.T, s interface {
+	storage.Appendable
+	storage.Queryable
+}, query rules.QueryFunc, order ...string,
+) *ruler {
 	t.Helper()
-	ctx := t.Context()
-	storage := promqltest.LoadedStorage(t, load)
-	engine := promqltest.NewTestEngine(t, false, lookback, 1e6)
-	query := rules.EngineQueryFunc(engine, storage)
 	manager := rules.NewManager(&rules.ManagerOptions{
-		Context: ctx, Appendable: storage, Queryable: storage, QueryFunc: query,
+		Context: t.Context(), Appendable: s, Queryable: s, QueryFunc: query,
 		NotifyFunc: func(context.Context, string, ...*rules.Alert) {},
 		Logger:     slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
 		Parser:     parser.NewParser(parser.Options{}),
 	})
-	groups, errs := manager.LoadGroups(time.Minute, labels.EmptyLabels(), "", nil, false, rulesFile)
+	loaded, errs := manager.LoadGroups(time.Minute, labels.EmptyLabels(), "", nil, false, rulesFile)
 	for _, err := range errs {
 		t.Fatal(err)
 	}
-	// The alerts read what the first group records.
-	order := slices.SortedFunc(maps.Values(groups), func(a, b *rules.Group) int { return strings.Compare(a.Name(), b.Name()) })
-	for now := time.Unix(0, 0); !now.After(time.Unix(0, 0).Add(at)); now = now.Add(time.Minute) {
-		for _, g := range order {
-			g.Eval(ctx, now)
+	rank := func(g *rules.Group) int {
+		if i := slices.Index(order, g.Name()); i >= 0 {
+			return i
+		}
+		return len(order)
+	}
+	r := &ruler{slices.SortedFunc(maps.Values(loaded), func(a, b *rules.Group) int {
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.Name(), b.Name()))
+	})}
+	for _, g := range r.groups {
+		for _, a := range g.AlertingRules() {
+			a.SetRestored(true) // or it would write no ALERTS
 		}
 	}
-	for _, g := range order {
-		for _, r := range g.Rules() {
-			if err := r.LastError(); err != nil {
-				t.Error(err)
+	return r
+}
+
+// eval evaluates all rules at a time and returns their errors.
+func (r *ruler) eval(ctx context.Context, at time.Time) []error {
+	var errs []error
+	for _, g := range r.groups {
+		g.Eval(ctx, at)
+		for _, rule := range g.Rules() {
+			if err := rule.LastError(); err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", rule.Name(), err))
 			}
 		}
-		for _, r := range g.AlertingRules() {
-			r.ForEachActiveAlert(func(a *rules.Alert) {
-				if a.State == rules.StateFiring {
-					alerts = append(alerts, a.Annotations.Get("summary")+" | "+a.Annotations.Get("description"))
-				}
-			})
+	}
+	return errs
+}
+
+// active returns the alerts that are pending or firing.
+func (r *ruler) active() []*rules.Alert {
+	var all []*rules.Alert
+	for _, g := range r.groups {
+		for _, a := range g.AlertingRules() {
+			all = append(all, a.ActiveAlerts()...)
 		}
 	}
-	var v promql.Vector
-	v, err := query(ctx, "job:rpc_server_faults:ratio_rate1h", time.Unix(0, 0).Add(at))
-	if err != nil || len(v) != 1 {
-		t.Fatalf("got ratios %v, error %v, want one", v, err)
+	return all
+}
+
+// ruleTests is the file of promtool test rules.
+type ruleTests struct {
+	RuleFiles      []string       `yaml:"rule_files"`
+	Interval       model.Duration `yaml:"evaluation_interval"`
+	FuzzyCompare   bool           `yaml:"fuzzy_compare"`
+	GroupEvalOrder []string       `yaml:"group_eval_order"`
+	Tests          []ruleTest     `yaml:"tests"`
+}
+
+type ruleTest struct {
+	Name        string                            `yaml:"name"`
+	Interval    model.Duration                    `yaml:"interval"`
+	InputSeries []struct{ Series, Values string } `yaml:"input_series"`
+	Alerts      []struct {
+		At   model.Duration `yaml:"eval_time"`
+		Name string         `yaml:"alertname"`
+		Want []struct {
+			Labels      map[string]string `yaml:"exp_labels"`
+			Annotations map[string]string `yaml:"exp_annotations"`
+		} `yaml:"exp_alerts"`
+	} `yaml:"alert_rule_test"`
+	Exprs []struct {
+		Expr string         `yaml:"expr"`
+		At   model.Duration `yaml:"eval_time"`
+		Want []struct {
+			Labels string  `yaml:"labels"`
+			Value  float64 `yaml:"value"`
+		} `yaml:"exp_samples"`
+	} `yaml:"promql_expr_test"`
+}
+
+// firing is an alert that somebody is told of.
+type firing struct {
+	At                  time.Duration
+	Labels, Annotations map[string]string
+}
+
+// TestRules runs the tests of dashboards/prometheus/rules_test.yml as promtool test rules does, and is stricter: at the
+// times that a test looks at its alerts, no others fire.
+func TestRules(t *testing.T) {
+	t.Parallel()
+	var file ruleTests
+	dec := yaml.NewDecoder(strings.NewReader(string(read(t, "dashboards/prometheus/rules_test.yml"))))
+	dec.KnownFields(true)
+	if err := dec.Decode(&file); err != nil {
+		t.Fatal(err)
 	}
-	return v[0].F, alerts
+	if diff := gocmp.Diff([]string{filepath.Base(rulesFile)}, file.RuleFiles); diff != "" || len(file.Tests) == 0 {
+		t.Fatalf("got tests %v, rule files (-want +got):\n%s", file.Tests, diff)
+	}
+	tested := map[string]bool{}
+	for _, test := range file.Tests {
+		for _, a := range test.Alerts {
+			tested[a.Name] = tested[a.Name] || len(a.Want) > 0
+		}
+		t.Run(test.Name, func(t *testing.T) { test.run(t, &file) })
+	}
+	for _, a := range alerts(t) {
+		if !tested[a.Alert] {
+			t.Errorf("no test has alert %s fire", a.Alert)
+		}
+	}
+}
+
+func (test *ruleTest) run(t *testing.T, file *ruleTests) {
+	ctx := t.Context()
+	var load strings.Builder
+	fmt.Fprintf(&load, "load %v\n", test.Interval)
+	for _, s := range test.InputSeries {
+		fmt.Fprintf(&load, "  %s %s\n", s.Series, s.Values)
+	}
+	storage := promqltest.LoadedStorage(t, load.String())
+	query := rules.EngineQueryFunc(promqltest.NewTestEngine(t, false, lookback, 1e6), storage)
+	r := newRuler(t, storage, query, file.GroupEvalOrder...)
+
+	var want, got []firing
+	times := map[time.Duration]bool{}
+	var last time.Duration
+	for _, a := range test.Alerts {
+		at := time.Duration(a.At)
+		times[at], last = true, max(last, at)
+		for _, w := range a.Want {
+			w.Labels[labels.AlertName] = a.Name
+			want = append(want, firing{at, w.Labels, w.Annotations})
+		}
+	}
+	begin := time.Unix(0, 0)
+	for at := time.Duration(0); at <= last; at += time.Duration(file.Interval) {
+		for _, err := range r.eval(ctx, begin.Add(at)) {
+			t.Fatalf("after %v: %v", at, err)
+		}
+		if !times[at] {
+			continue
+		}
+		for _, a := range r.active() {
+			if a.State == rules.StateFiring {
+				got = append(got, firing{at, a.Labels.Map(), a.Annotations.Map()})
+			}
+		}
+	}
+	anyOrder := cmpopts.SortSlices(func(a, b firing) bool { return fmt.Sprint(a) < fmt.Sprint(b) })
+	if diff := gocmp.Diff(want, got, anyOrder, cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("alerts (-want +got):\n%s", diff)
+	}
+
+	for _, e := range test.Exprs {
+		v, err := query(ctx, e.Expr, begin.Add(time.Duration(e.At)))
+		if err != nil {
+			t.Fatalf("%s: %v", e.Expr, err)
+		}
+		want, got := map[string]float64{}, map[string]float64{}
+		for _, w := range e.Want {
+			metric, err := parser.NewParser(parser.Options{}).ParseMetric(w.Labels)
+			if err != nil {
+				t.Fatalf("%s: %v", w.Labels, err)
+			}
+			want[metric.String()] = w.Value
+		}
+		for _, s := range v {
+			got[s.Metric.String()] = s.F
+		}
+		if diff := gocmp.Diff(want, got, cmpopts.EquateApprox(1e-12, 0)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", e.Expr, diff)
+		}
+	}
 }
