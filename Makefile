@@ -123,6 +123,10 @@ generate-check: ## Fail if regenerating changes a file
 		echo "generate-check: generated files were out of date; commit what changed" >&2; exit 1; \
 	fi
 
+.PHONY: grafana-check
+grafana-check: ## Check the dashboards against the types that Grafana publishes (needs node and npm)
+	@cd tests/grafana && npm ci --silent --no-audit --no-fund && node check.mjs
+
 .PHONY: tidy-check
 tidy-check: ## Fail if a go.mod or go.sum is not as go mod tidy would leave it
 	@$(call each,$(MODULES),$(GO) mod tidy -diff)
