@@ -3,11 +3,10 @@
 package main
 
 import (
-	"context"
 	"fmt"
-	"net/http"
 	"os"
-	"time"
+
+	"github.com/rpcscope/rpcscope/examples/internal/command"
 )
 
 func main() {
@@ -15,26 +14,8 @@ func main() {
 		fmt.Fprintln(os.Stderr, "Usage: ready URL")
 		os.Exit(2)
 	}
-	if err := ready(os.Args[1]); err != nil {
+	if err := command.Check(command.Ready, os.Args[1]); err != nil {
 		fmt.Fprintln(os.Stderr, "ready:", err)
 		os.Exit(1)
 	}
-}
-
-func ready(url string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return err
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s says %s, want 200", url, response.Status)
-	}
-	return nil
 }

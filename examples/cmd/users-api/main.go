@@ -5,7 +5,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -15,18 +14,14 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/rpcscope/rpcscope/examples/internal/command"
 	"github.com/rpcscope/rpcscope/examples/internal/env"
 	"github.com/rpcscope/rpcscope/examples/internal/fault"
 	"github.com/rpcscope/rpcscope/examples/internal/service"
 	"github.com/rpcscope/rpcscope/telemetry"
 )
 
-func main() {
-	if err := run(os.Args[1:]); err != nil && !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(os.Stderr, "users-api:", err)
-		os.Exit(1)
-	}
-}
+func main() { command.Main("users-api", run) }
 
 // redisLog is for what the Redis client says.
 type redisLog struct{}
@@ -57,7 +52,7 @@ func run(args []string) error {
 	})
 	flags.BoolVar(&cfg.Observe.Messages, "messages", false, "measure messages too: sizes, how many there are, and the time to the first")
 	flags.DurationVar(&cfg.Drain, "drain", 10*time.Second, "how long calls may go on after SIGTERM")
-	err := env.Vars(flags, map[string]string{
+	err := env.Parse(flags, args, map[string]string{
 		"listen": "USERS_LISTEN", "db": "USERS_DB", "faults": "USERS_FAULTS", "fault": "USERS_FAULT", "drain": "USERS_DRAIN", "audit": "AUDIT_ADDR",
 		"open": "USERS_OPEN", "admin": "USERS_ADMIN", "limit": "USERS_LIMIT", "redis": "REDIS_ADDR",
 		"resilient": "USERS_RESILIENT", "messages": "USERS_MESSAGES",
@@ -65,13 +60,8 @@ func run(args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := flags.Parse(args); err != nil {
-		return err
-	}
 	if *check {
-		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
-		defer cancel()
-		return service.Check(ctx, *listen)
+		return command.Check(service.Check, *listen)
 	}
 
 	if !(cfg.Limit > 0 && cfg.Limit <= 1e6) {
@@ -82,12 +72,6 @@ func run(args []string) error {
 	// That its Redis is away the limiter tells, in metrics and spans: a line for each attempt to connect helps nobody.
 	redis.SetLogger(redisLog{})
 
-	serve := func(ctx context.Context) error {
-		l, err := net.Listen("tcp", *listen)
-		if err != nil {
-			return err
-		}
-		return service.Serve(ctx, l, cfg)
-	}
+	serve := command.Listening(*listen, func(ctx context.Context, l net.Listener) error { return service.Serve(ctx, l, cfg) })
 	return telemetry.Run(context.Background(), serve, telemetry.WithServiceName("users-api"), telemetry.WithSlogDefault())
 }

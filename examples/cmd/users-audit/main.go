@@ -5,25 +5,19 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"net"
-	"os"
 	"time"
 
 	"github.com/rpcscope/rpcscope/examples/internal/audit"
+	"github.com/rpcscope/rpcscope/examples/internal/command"
 	"github.com/rpcscope/rpcscope/examples/internal/env"
 	"github.com/rpcscope/rpcscope/examples/internal/fault"
 	"github.com/rpcscope/rpcscope/telemetry"
 )
 
-func main() {
-	if err := run(os.Args[1:]); err != nil && !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(os.Stderr, "users-audit:", err)
-		os.Exit(1)
-	}
-}
+func main() { command.Main("users-audit", run) }
 
 func run(args []string) error {
 	var cfg audit.Config
@@ -35,17 +29,12 @@ func run(args []string) error {
 	flags.StringVar(&cfg.Database, "db", "", "`path` of the database file; empty: in memory")
 	flags.BoolVar(&cfg.Observe.Messages, "messages", false, "measure messages too: sizes, how many there are, and the time to the first")
 	flags.DurationVar(&cfg.Drain, "drain", 10*time.Second, "how long calls may go on after SIGTERM")
-	err := env.Vars(flags, map[string]string{"listen": "AUDIT_LISTEN", "db": "AUDIT_DB", "faults": "AUDIT_FAULTS", "fault": "AUDIT_FAULT", "drain": "AUDIT_DRAIN", "messages": "AUDIT_MESSAGES"})
+	err := env.Parse(flags, args, map[string]string{"listen": "AUDIT_LISTEN", "db": "AUDIT_DB", "faults": "AUDIT_FAULTS", "fault": "AUDIT_FAULT", "drain": "AUDIT_DRAIN", "messages": "AUDIT_MESSAGES"})
 	if err != nil {
 		return err
 	}
-	if err := flags.Parse(args); err != nil {
-		return err
-	}
 	if *check {
-		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
-		defer cancel()
-		return audit.Check(ctx, *listen)
+		return command.Check(audit.Check, *listen)
 	}
 	if cfg.Faults, err = fault.Always(*always); err != nil {
 		return fmt.Errorf("-fault: %w", err)
@@ -54,12 +43,6 @@ func run(args []string) error {
 		cfg.Faults = fault.Both(cfg.Faults, fault.FromMetadata)
 	}
 
-	serve := func(ctx context.Context) error {
-		l, err := net.Listen("tcp", *listen)
-		if err != nil {
-			return err
-		}
-		return audit.Serve(ctx, l, cfg)
-	}
+	serve := command.Listening(*listen, func(ctx context.Context, l net.Listener) error { return audit.Serve(ctx, l, cfg) })
 	return telemetry.Run(context.Background(), serve, telemetry.WithServiceName("users-audit"), telemetry.WithSlogDefault())
 }

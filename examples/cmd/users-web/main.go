@@ -5,25 +5,17 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
-	"fmt"
 	"net"
-	"net/http"
-	"os"
 	"time"
 
+	"github.com/rpcscope/rpcscope/examples/internal/command"
 	"github.com/rpcscope/rpcscope/examples/internal/env"
 	"github.com/rpcscope/rpcscope/examples/internal/web"
 	"github.com/rpcscope/rpcscope/telemetry"
 )
 
-func main() {
-	if err := run(os.Args[1:]); err != nil && !errors.Is(err, flag.ErrHelp) {
-		fmt.Fprintln(os.Stderr, "users-web:", err)
-		os.Exit(1)
-	}
-}
+func main() { command.Main("users-web", run) }
 
 func run(args []string) error {
 	var cfg web.Config
@@ -35,28 +27,17 @@ func run(args []string) error {
 	flags.BoolVar(&cfg.Faults, "faults", false, "hand the header X-Fault on to the users service, and offer it on the page")
 	flags.BoolVar(&cfg.Observe.Messages, "messages", false, "measure messages too: sizes, how many there are, and the time to the first")
 	flags.StringVar(&cfg.Traces, "traces", "", "`URL` of Jaeger's UI, which the page links trace ids to")
-	err := env.Vars(flags, map[string]string{
+	err := env.Parse(flags, args, map[string]string{
 		"listen": "WEB_LISTEN", "users": "USERS_ADDR", "timeout": "WEB_TIMEOUT", "faults": "USERS_FAULTS", "traces": "JAEGER_URL", "messages": "WEB_MESSAGES",
 	})
 	if err != nil {
 		return err
 	}
-	if err := flags.Parse(args); err != nil {
-		return err
-	}
 	if *check {
-		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
-		defer cancel()
-		return ready(ctx, *listen)
+		return command.Check(ready, *listen)
 	}
 
-	serve := func(ctx context.Context) error {
-		l, err := net.Listen("tcp", *listen)
-		if err != nil {
-			return err
-		}
-		return web.Serve(ctx, l, *users, cfg)
-	}
+	serve := command.Listening(*listen, func(ctx context.Context, l net.Listener) error { return web.Serve(ctx, l, *users, cfg) })
 	return telemetry.Run(context.Background(), serve, telemetry.WithServiceName("users-web"), telemetry.WithSlogDefault())
 }
 
@@ -69,17 +50,5 @@ func ready(ctx context.Context, address string) error {
 	if host == "" {
 		host = "localhost"
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, port)+"/readyz", nil)
-	if err != nil {
-		return err
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s says %s, want 200", address, response.Status)
-	}
-	return nil
+	return command.Ready(ctx, "http://"+net.JoinHostPort(host, port)+"/readyz")
 }

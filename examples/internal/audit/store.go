@@ -46,35 +46,15 @@ func (s *Store) Add(ctx context.Context, e Event) (string, error) {
 	return e.ID, nil
 }
 
-// page is how many events are read at once. No statement stays open while a reader is slow.
-const page = 100
-
 // Of returns the events of a subject, oldest first. It ends with the first error.
 func (s *Store) Of(ctx context.Context, subject string) iter.Seq2[Event, error] {
-	return func(yield func(Event, error) bool) {
-		for after := int64(0); ; {
-			events, last, err := s.read(ctx, subject, after)
-			if err != nil {
-				yield(Event{}, database.Failed(ctx, "list events", err))
-				return
-			}
-			for _, e := range events {
-				if !yield(e, nil) {
-					return
-				}
-			}
-			if len(events) < page {
-				return
-			}
-			after = last
-		}
-	}
+	return database.Pages(ctx, "list events", func(after int64) ([]Event, int64, error) { return s.read(ctx, subject, after) })
 }
 
 // read returns a page of the events after one, and which is the last of them.
 func (s *Store) read(ctx context.Context, subject string, after int64) (events []Event, last int64, err error) {
 	rows, err := s.db.QueryContext(ctx, `SELECT seq, id, time_unix, actor, action, subject, request_id FROM events WHERE subject = ? AND seq > ? ORDER BY seq LIMIT ?`,
-		subject, after, page)
+		subject, after, database.Page)
 	if err != nil {
 		return nil, 0, err
 	}

@@ -30,34 +30,33 @@ func (c *client) password() (string, error) {
 }
 
 func signUp(name, email string) command {
-	return func(ctx context.Context, c *client) error {
-		text, err := c.password()
-		if err != nil {
-			return err
-		}
-		ctx, cancel := c.bounded(ctx)
-		defer cancel()
-		reply, err := c.sessions.SignUp(ctx, &usersv1.SignUpRequest{User: &usersv1.NewUser{Name: name, Email: email}, Password: text})
-		if err != nil {
-			return err
-		}
-		return c.printToken(reply.GetSession())
-	}
+	return enter(func(ctx context.Context, c *client, password string) (*usersv1.Session, error) {
+		reply, err := c.sessions.SignUp(ctx, &usersv1.SignUpRequest{User: &usersv1.NewUser{Name: name, Email: email}, Password: password})
+		return reply.GetSession(), err
+	})
 }
 
 func logIn(email string) command {
+	return enter(func(ctx context.Context, c *client, password string) (*usersv1.Session, error) {
+		reply, err := c.sessions.LogIn(ctx, &usersv1.LogInRequest{Email: email, Password: password})
+		return reply.GetSession(), err
+	})
+}
+
+// enter opens a session with a password, and prints its token.
+func enter(open func(ctx context.Context, c *client, password string) (*usersv1.Session, error)) command {
 	return func(ctx context.Context, c *client) error {
-		text, err := c.password()
+		password, err := c.password()
 		if err != nil {
 			return err
 		}
 		ctx, cancel := c.bounded(ctx)
 		defer cancel()
-		reply, err := c.sessions.LogIn(ctx, &usersv1.LogInRequest{Email: email, Password: text})
+		session, err := open(ctx, c, password)
 		if err != nil {
 			return err
 		}
-		return c.printToken(reply.GetSession())
+		return c.printToken(session)
 	}
 }
 

@@ -51,173 +51,122 @@ func (o outcome) String() string {
 	return fmt.Sprintf("OK, %d users", o.users)
 }
 
-const created = `users-web  POST /users/
-  users-web  users.v1.UserService/CreateUser
-    users-api  users.v1.UserService/CreateUser
-      users-api  SELECT sessions
-      users-api  audit.v1.AuditService/Record
-        users-audit  audit.v1.AuditService/Record
-          users-audit  INSERT events
-      users-api  BEGIN
-      users-api  SELECT users
-      users-api  INSERT users
-      users-api  COMMIT
-`
+// The parts that traces are made of, one line for each span, two spaces deeper than its parent.
+
+// page is the trace of a request of the page, for which the web app makes a call, in which the users service does inside.
+func page(request, method string, inside ...string) string {
+	return "users-web  " + request + "\n" + under(call("users-web", method, inside))
+}
+
+// call is a call of the users service.
+func call(client, method string, inside []string) string {
+	return client + "  " + method + "\n" + under("users-api  "+method+"\n"+under(inside...))
+}
+
+// queries are statements that the users service sends to its database.
+func queries(statements ...string) string {
+	return "users-api  " + strings.Join(statements, "\nusers-api  ") + "\n"
+}
+
+// recorded is a call of the audit service that keeps what is about to be done, unrecorded one that fails before.
+const (
+	unrecorded = "users-api  audit.v1.AuditService/Record\n  users-audit  audit.v1.AuditService/Record\n"
+	recorded   = unrecorded + "    users-audit  INSERT events\n"
+)
+
+// under returns lines two spaces deeper.
+func under(parts ...string) string {
+	var deeper strings.Builder
+	for line := range strings.Lines(strings.Join(parts, "")) {
+		deeper.WriteString("  " + line)
+	}
+	return deeper.String()
+}
+
+var (
+	inserted = queries("BEGIN", "SELECT users", "INSERT users", "COMMIT")
+	opened   = queries("BEGIN", "DELETE sessions", "INSERT sessions", "COMMIT")
+	known    = queries("SELECT sessions") // who calls
+)
 
 var scenario = []step{
 	{
 		title: "POST /users/me: Ada signs up; password and token are kept as hashes",
 		run:   signUp("Ada Lovelace", "ada@example.com"),
 		want:  "OK, 1 user",
-		tree: `users-web  POST /users/me
-  users-web  users.v1.SessionService/SignUp
-    users-api  users.v1.SessionService/SignUp
-      users-api  audit.v1.AuditService/Record
-        users-audit  audit.v1.AuditService/Record
-          users-audit  INSERT events
-      users-api  BEGIN
-      users-api  SELECT users
-      users-api  INSERT users
-      users-api  COMMIT
-      users-api  BEGIN
-      users-api  DELETE sessions
-      users-api  INSERT sessions
-      users-api  COMMIT
-`, logs: 3,
+		tree:  page("POST /users/me", "users.v1.SessionService/SignUp", recorded, inserted, opened), logs: 3,
 	},
 	{
 		title: "POST /users/ with Ada's token creates Grace",
 		run:   post("Grace Hopper", "grace@example.com", ""),
-		want:  "OK, 1 user", tree: created, logs: 3,
+		want:  "OK, 1 user",
+		tree:  page("POST /users/", "users.v1.UserService/CreateUser", known, recorded, inserted), logs: 3,
 	},
 	{
 		title: "POST /users/ with the same address again",
 		run:   post("Grace H.", "GRACE@example.com", ""),
 		want:  "ALREADY_EXISTS USER_EMAIL_TAKEN",
-		tree: `users-web  POST /users/
-  users-web  users.v1.UserService/CreateUser
-    users-api  users.v1.UserService/CreateUser
-      users-api  SELECT sessions
-      users-api  audit.v1.AuditService/Record
-        users-audit  audit.v1.AuditService/Record
-          users-audit  INSERT events
-      users-api  BEGIN
-      users-api  SELECT users
-      users-api  ROLLBACK
-`, logs: 4,
+		tree:  page("POST /users/", "users.v1.UserService/CreateUser", known, recorded, queries("BEGIN", "SELECT users", "ROLLBACK")), logs: 4,
 	},
 	{
 		title: "gRPC ImportUsers streams 250 users to the service",
 		run:   importMany(250),
 		want:  "OK, 250 users",
-		tree: `users-cli  users.v1.UserService/ImportUsers
-  users-api  users.v1.UserService/ImportUsers
-    users-api  SELECT sessions
-    users-api  audit.v1.AuditService/Record
-      users-audit  audit.v1.AuditService/Record
-        users-audit  INSERT events
-    users-api  BEGIN
-    users-api  SELECT users
-    users-api  INSERT users
-    users-api  COMMIT
-`, logs: 2,
+		tree:  call("users-cli", "users.v1.UserService/ImportUsers", []string{known, recorded, inserted}), logs: 2,
 	},
 	{
 		title: "GET /users/ with Ada's token: only admins list everybody",
 		run:   get("/users/"),
 		want:  "PERMISSION_DENIED",
-		tree: `users-web  GET /users/
-  users-web  users.v1.UserService/ListUsers
-    users-api  users.v1.UserService/ListUsers
-      users-api  SELECT sessions
-`, logs: 3,
+		tree:  page("GET /users/", "users.v1.UserService/ListUsers", known), logs: 3,
 	},
 	{
 		title: "POST /session: the admin logs in",
 		run:   logIn(admin, adminPassword),
 		want:  "OK, 1 user",
-		tree: `users-web  POST /session
-  users-web  users.v1.SessionService/LogIn
-    users-api  users.v1.SessionService/LogIn
-      users-api  SELECT users
-      users-api  BEGIN
-      users-api  DELETE sessions
-      users-api  INSERT sessions
-      users-api  COMMIT
-`, logs: 2,
+		tree:  page("POST /session", "users.v1.SessionService/LogIn", queries("SELECT users"), opened), logs: 2,
 	},
 	{
 		title: "GET /users/ streams all of them back, a page of the database at a time",
 		run:   get("/users/"),
 		want:  "OK, 253 users",
-		tree: `users-web  GET /users/
-  users-web  users.v1.UserService/ListUsers
-    users-api  users.v1.UserService/ListUsers
-      users-api  SELECT sessions
-      users-api  SELECT users
-      users-api  SELECT users
-      users-api  SELECT users
-`, logs: 2,
+		tree:  page("GET /users/", "users.v1.UserService/ListUsers", known, queries("SELECT users", "SELECT users", "SELECT users")), logs: 2,
 	},
 	{
 		title: "GET /users/?id=u-nobody",
 		run:   get("/users/?id=u-nobody"),
 		want:  "NOT_FOUND USER_NOT_FOUND",
-		tree: `users-web  GET /users/
-  users-web  users.v1.UserService/GetUsers
-    users-api  users.v1.UserService/GetUsers
-      users-api  SELECT sessions
-      users-api  SELECT users
-`, logs: 3,
+		tree:  page("GET /users/", "users.v1.UserService/GetUsers", known, queries("SELECT users")), logs: 3,
 	},
 	{
 		title: "gRPC WatchUsers, a stream in both directions, sees Bob being created",
 		run:   watchOne("Bob", "bob@example.com"),
 		want:  "OK, 1 user",
-		tree: `users-cli  users.v1.UserService/WatchUsers
-  users-api  users.v1.UserService/WatchUsers
-    users-api  SELECT sessions
-`, logs: 1,
+		tree:  call("users-cli", "users.v1.UserService/WatchUsers", []string{known}), logs: 1,
 	},
 	{
 		title: "POST /users/ whose handler panics: the stack is in span and log, the caller learns nothing of it",
 		run:   post("Eve", "eve@example.com", "panic"),
 		want:  "INTERNAL",
-		tree: `users-web  POST /users/
-  users-web  users.v1.UserService/CreateUser
-    users-api  users.v1.UserService/CreateUser
-      users-api  SELECT sessions
-`, logs: 3,
+		tree:  page("POST /users/", "users.v1.UserService/CreateUser", known), logs: 3,
 	},
 	{
 		title: "POST /users/ while the audit service is away: what cannot be recorded is not done",
 		run:   post("Eve", "eve@example.com", "audit:code=UNAVAILABLE"),
 		want:  "UNAVAILABLE",
-		tree: `users-web  POST /users/
-  users-web  users.v1.UserService/CreateUser
-    users-api  users.v1.UserService/CreateUser
-      users-api  SELECT sessions
-      users-api  audit.v1.AuditService/Record
-        users-audit  audit.v1.AuditService/Record
-`, logs: 5,
+		tree:  page("POST /users/", "users.v1.UserService/CreateUser", known, unrecorded), logs: 5,
 	},
 	{
 		title: "GET /users/ without a token",
 		run:   anonymously(get("/users/")),
 		want:  "UNAUTHENTICATED NO_CREDENTIALS",
-		tree: `users-web  GET /users/
-  users-web  users.v1.UserService/ListUsers
-    users-api  users.v1.UserService/ListUsers
-`, logs: 3,
+		tree:  page("GET /users/", "users.v1.UserService/ListUsers"), logs: 3,
 	},
 	{
 		title: "gRPC GetUsers with 150 ms for a handler that takes 10 s",
 		run:   tooLate(150 * time.Millisecond),
 		want:  "DEADLINE_EXCEEDED",
-		tree: `users-cli  users.v1.UserService/GetUsers
-  users-api  users.v1.UserService/GetUsers
-    users-api  SELECT sessions
-`, logs: 2,
+		tree:  call("users-cli", "users.v1.UserService/GetUsers", []string{known}), logs: 2,
 	},
 }
 

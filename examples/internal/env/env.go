@@ -23,6 +23,14 @@ func Var(fs *flag.FlagSet, name, variable string) error {
 	return nil
 }
 
+// Parse parses args, the command line without the name of the program, after Vars.
+func Parse(fs *flag.FlagSet, args []string, pairs map[string]string) error {
+	if err := Vars(fs, pairs); err != nil {
+		return err
+	}
+	return fs.Parse(args)
+}
+
 // Vars is Var for each flag name and variable of pairs.
 func Vars(fs *flag.FlagSet, pairs map[string]string) error {
 	for name, variable := range pairs {

@@ -22,7 +22,8 @@ type Outcome struct {
 	Wanted    bool // the operation may end like that
 }
 
-// Tally counts the calls of a run. It is safe for concurrent use; make one with NewTally.
+// Tally counts the calls of a run. It is safe for concurrent use; make one with NewTally. It knows what interceptors.Counts
+// does not: when a call was due, which its latency counts from, and how it was to end.
 type Tally struct {
 	mu     sync.Mutex
 	start  time.Time

@@ -39,9 +39,6 @@ type User struct {
 	Created               time.Time
 }
 
-// page is how many users are read at once. No statement stays open while a reader is slow.
-const page = 100
-
 // Create adds a user. An address that is taken is users.ErrEmailTaken.
 func (s *Store) Create(ctx context.Context, n users.New) (User, error) {
 	created, err := s.insert(ctx, []users.New{n}, func(_ int, err error) error { return err })
@@ -101,31 +98,20 @@ const selectTaken = `SELECT new.key FROM json_each(?) AS new JOIN users ON users
 
 // All returns every user, oldest first. It ends with the first error.
 func (s *Store) All(ctx context.Context) iter.Seq2[User, error] {
-	return func(yield func(User, error) bool) {
-		for after := int64(0); ; {
-			rows, err := s.read(ctx, `SELECT seq, id, name, email, role, created_unix FROM users WHERE seq > ? ORDER BY seq LIMIT ?`, after, page)
-			if err != nil {
-				yield(User{}, database.Failed(ctx, "list users", err))
-				return
-			}
-			for _, r := range rows {
-				if !yield(r.user(), nil) {
-					return
-				}
-				after = r.Seq
-			}
-			if len(rows) < page {
-				return
-			}
+	return database.Pages(ctx, "list users", func(after int64) (users []User, last int64, err error) {
+		rows, err := s.read(ctx, `SELECT seq, id, name, email, role, created_unix FROM users WHERE seq > ? ORDER BY seq LIMIT ?`, after, database.Page)
+		for _, r := range rows {
+			users, last = append(users, r.user()), r.Seq
 		}
-	}
+		return users, last, err
+	})
 }
 
 // Get returns the users with these ids, in this order. It ends with the first error; an id nobody has is
 // users.ErrNotFound.
 func (s *Store) Get(ctx context.Context, ids ...string) iter.Seq2[User, error] {
 	return func(yield func(User, error) bool) {
-		for chunk := range slices.Chunk(ids, page) {
+		for chunk := range slices.Chunk(ids, database.Page) {
 			found, err := s.find(ctx, chunk)
 			if err != nil {
 				yield(User{}, database.Failed(ctx, "get users", err))
