@@ -21,6 +21,7 @@ import (
 	"github.com/rpcscope/rpcscope/examples/internal/audit"
 	"github.com/rpcscope/rpcscope/examples/internal/database"
 	"github.com/rpcscope/rpcscope/examples/internal/observe"
+	"github.com/rpcscope/rpcscope/examples/internal/servetest"
 	"github.com/rpcscope/rpcscope/propagation"
 	"github.com/rpcscope/rpcscope/telemetry/telemetrytest"
 )
@@ -30,22 +31,11 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // start returns the address of an audit service and what observes it.
 func start(t *testing.T) (string, observe.By) {
 	t.Helper()
-	tel := telemetrytest.New(t).Telemetry()
-	by := observe.By{TracerProvider: tel.TracerProvider(), MeterProvider: tel.MeterProvider(), Propagator: tel.Propagator(), Logger: slog.New(slog.DiscardHandler)}
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "localhost:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	served := make(chan error, 1)
-	go func() { served <- audit.Serve(ctx, l, audit.Config{Observe: by}) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-served; err != nil {
-			t.Error(err)
-		}
+	by := observe.Through(telemetrytest.New(t).Telemetry(), slog.New(slog.DiscardHandler))
+	address, _ := servetest.Start(t, func(ctx context.Context, l net.Listener) error {
+		return audit.Serve(ctx, l, audit.Config{Observe: by})
 	})
-	return l.Addr().String(), by
+	return address, by
 }
 
 func timeout(t *testing.T) context.Context {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/rpcscope/rpcscope/examples/internal/cli"
 	"github.com/rpcscope/rpcscope/examples/internal/observe"
+	"github.com/rpcscope/rpcscope/examples/internal/servetest"
 	"github.com/rpcscope/rpcscope/examples/internal/service"
 	"github.com/rpcscope/rpcscope/examples/internal/sessions"
 	"github.com/rpcscope/rpcscope/telemetry/telemetrytest"
@@ -40,26 +40,9 @@ func startWith(t *testing.T, cfg service.Config) (string, *telemetrytest.Recorde
 	collector := telemetrytest.NewCollector(t, telemetrytest.OK)
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.Endpoint())
 	r := telemetrytest.New(t)
-	tel := r.Telemetry()
-	l, err := net.Listen("tcp", "localhost:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	served := make(chan error, 1)
-	go func() {
-		cfg.Faults, cfg.Observe = true, observe.By{
-			TracerProvider: tel.TracerProvider(), MeterProvider: tel.MeterProvider(), Propagator: tel.Propagator(), Logger: slog.New(tel.SlogHandler(nil)),
-		}
-		served <- service.Serve(ctx, l, cfg)
-	}()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-served; err != nil {
-			t.Error(err)
-		}
-	})
-	return l.Addr().String(), r
+	cfg.Faults, cfg.Observe = true, observe.Through(r.Telemetry(), nil)
+	address, _ := servetest.Start(t, func(ctx context.Context, l net.Listener) error { return service.Serve(ctx, l, cfg) })
+	return address, r
 }
 
 // result is what a run of the program leaves.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"os"
 	"strings"
@@ -124,12 +123,7 @@ func (s *system) telemetry(name string, console *telemetry.Console, opts ...tele
 		telemetry.WithSpanProcessor(console), telemetry.WithSpanProcessor(s.recorder), telemetry.WithLogProcessor(s.recorder.logs()))
 	tel, err := telemetry.Setup(context.Background(), opts...)
 	s.close = append(s.close, tel.Close)
-	return observe.By{
-		TracerProvider: tel.TracerProvider(),
-		MeterProvider:  tel.MeterProvider(),
-		Propagator:     tel.Propagator(),
-		Logger:         slog.New(tel.SlogHandler(nil)), // the trees say it all
-	}, err
+	return observe.Through(tel, nil), err // the trees say it all
 }
 
 // lookupEnv is the environment, in which nothing is exported unless an endpoint is named, and services keep their names.

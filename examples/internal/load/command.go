@@ -157,12 +157,9 @@ func (o *options) run(ctx context.Context, out Output) (err error) {
 	if err != nil {
 		return err
 	}
-	defer tel.Close() // what is lost, the diagnostics tell
-	by := observe.By{
-		TracerProvider: tel.TracerProvider(), MeterProvider: tel.MeterProvider(), Propagator: tel.Propagator(),
-		Logger:   slog.New(tel.SlogHandler(slog.DiscardHandler)), // one summary instead of a line for each call
-		Messages: o.messages,
-	}
+	defer tel.Close()                                                          // what is lost, the diagnostics tell
+	by := observe.Through(tel, slog.New(tel.SlogHandler(slog.DiscardHandler))) // one summary instead of a line for each call
+	by.Messages = o.messages
 	var own []interceptors.ClientOption
 	if o.scenario.Dial != nil {
 		own = o.scenario.Dial()

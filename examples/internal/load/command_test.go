@@ -3,7 +3,6 @@ package load
 import (
 	"bytes"
 	"context"
-	"log/slog"
 	"net"
 	"regexp"
 	"strings"
@@ -20,6 +19,7 @@ import (
 	"github.com/rpcscope/rpcscope/examples/internal/audit"
 	"github.com/rpcscope/rpcscope/examples/internal/fault"
 	"github.com/rpcscope/rpcscope/examples/internal/observe"
+	"github.com/rpcscope/rpcscope/examples/internal/servetest"
 	"github.com/rpcscope/rpcscope/examples/internal/service"
 	"github.com/rpcscope/rpcscope/telemetry/telemetrytest"
 )
@@ -31,39 +31,13 @@ func start(t *testing.T, cfg service.Config) (string, *telemetrytest.Recorder) {
 	t.Helper()
 	t.Setenv("OTEL_SDK_DISABLED", "true") // of the callers
 	r := telemetrytest.New(t)
-	cfg.Observe, cfg.Sessions.Cost = by(r), 10
-	auditing := by(telemetrytest.New(t))
-	cfg.Audit = serve(t, func(ctx context.Context, l net.Listener) error {
+	cfg.Observe, cfg.Sessions.Cost = observe.Through(r.Telemetry(), nil), 10
+	auditing := observe.Through(telemetrytest.New(t).Telemetry(), nil)
+	cfg.Audit, _ = servetest.Start(t, func(ctx context.Context, l net.Listener) error {
 		return audit.Serve(ctx, l, audit.Config{Faults: fault.FromMetadata, Observe: auditing})
 	})
-	return serve(t, func(ctx context.Context, l net.Listener) error { return service.Serve(ctx, l, cfg) }), r
-}
-
-func by(r *telemetrytest.Recorder) observe.By {
-	tel := r.Telemetry()
-	return observe.By{
-		TracerProvider: tel.TracerProvider(), MeterProvider: tel.MeterProvider(), Propagator: tel.Propagator(),
-		Logger: slog.New(tel.SlogHandler(nil)),
-	}
-}
-
-// serve returns the address that f serves on until the end of the test.
-func serve(t *testing.T, f func(context.Context, net.Listener) error) string {
-	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "localhost:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	served := make(chan error, 1)
-	go func() { served <- f(ctx, l) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-served; err != nil {
-			t.Error(err)
-		}
-	})
-	return l.Addr().String()
+	address, _ := servetest.Start(t, func(ctx context.Context, l net.Listener) error { return service.Serve(ctx, l, cfg) })
+	return address, r
 }
 
 type result struct {

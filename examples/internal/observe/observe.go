@@ -10,6 +10,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/rpcscope/rpcscope/interceptors"
+	"github.com/rpcscope/rpcscope/telemetry"
 )
 
 // By is what spans, metrics and logs are made with. What is nil is the global one: the zero value is right for a program
@@ -20,6 +21,14 @@ type By struct {
 	Propagator     otelprop.TextMapPropagator
 	Logger         *slog.Logger
 	Messages       bool // measure messages too: sizes, how many there are, and the time to the first
+}
+
+// Through returns what tel makes them with, and log as the logger; nil: tel takes the logs too.
+func Through(tel *telemetry.Telemetry, log *slog.Logger) By {
+	if log == nil {
+		log = slog.New(tel.SlogHandler(nil))
+	}
+	return By{TracerProvider: tel.TracerProvider(), MeterProvider: tel.MeterProvider(), Propagator: tel.Propagator(), Logger: log}
 }
 
 // Log returns the logger.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"testing"
 	"time"
@@ -22,6 +21,7 @@ import (
 	"github.com/rpcscope/rpcscope/examples/internal/audit"
 	"github.com/rpcscope/rpcscope/examples/internal/fault"
 	"github.com/rpcscope/rpcscope/examples/internal/observe"
+	"github.com/rpcscope/rpcscope/examples/internal/servetest"
 	"github.com/rpcscope/rpcscope/examples/internal/service"
 	"github.com/rpcscope/rpcscope/interceptors"
 	"github.com/rpcscope/rpcscope/propagation"
@@ -32,38 +32,18 @@ import (
 func audited(t *testing.T, cfg service.Config) (usersv1.UserServiceClient, *telemetrytest.Recorder) {
 	t.Helper()
 	r := telemetrytest.New(t)
-	tel := r.Telemetry()
-	by := observe.By{TracerProvider: tel.TracerProvider(), MeterProvider: tel.MeterProvider(), Propagator: tel.Propagator(), Logger: slog.New(tel.SlogHandler(nil))}
+	by := observe.Through(r.Telemetry(), nil)
 	cfg.Observe, cfg.Faults = by, true
-	cfg.Audit = listen(t, func(ctx context.Context, l net.Listener) error {
+	cfg.Audit, _ = servetest.Start(t, func(ctx context.Context, l net.Listener) error {
 		return audit.Serve(ctx, l, audit.Config{Faults: fault.FromMetadata, Observe: by})
 	})
-	address := listen(t, func(ctx context.Context, l net.Listener) error { return service.Serve(ctx, l, cfg) })
+	address, _ := servetest.Start(t, func(ctx context.Context, l net.Listener) error { return service.Serve(ctx, l, cfg) })
 	conn, err := grpc.NewClient(address, append(interceptors.DialOptions(by.Client()...), grpc.WithTransportCredentials(insecure.NewCredentials()))...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
 	return usersv1.NewUserServiceClient(conn), r
-}
-
-// listen returns the address that serve serves on until the end of the test.
-func listen(t *testing.T, serve func(context.Context, net.Listener) error) string {
-	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "localhost:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	served := make(chan error, 1)
-	go func() { served <- serve(ctx, l) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-served; err != nil {
-			t.Error(err)
-		}
-	})
-	return l.Addr().String()
 }
 
 // events returns actions and actors of what was done to a user.

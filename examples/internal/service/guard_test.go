@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"strings"
 	"testing"
@@ -21,6 +20,7 @@ import (
 	"github.com/rpcscope/rpcscope/errors"
 	usersv1 "github.com/rpcscope/rpcscope/examples/gen/users/v1"
 	"github.com/rpcscope/rpcscope/examples/internal/observe"
+	"github.com/rpcscope/rpcscope/examples/internal/servetest"
 	"github.com/rpcscope/rpcscope/examples/internal/service"
 	"github.com/rpcscope/rpcscope/examples/internal/sessions"
 	"github.com/rpcscope/rpcscope/examples/internal/users"
@@ -43,10 +43,9 @@ type guarded struct {
 func startGuarded(t *testing.T, cfg service.Config) *guarded {
 	t.Helper()
 	r := telemetrytest.New(t)
-	tel := r.Telemetry()
-	cfg.Observe = observe.By{TracerProvider: tel.TracerProvider(), MeterProvider: tel.MeterProvider(), Propagator: tel.Propagator(), Logger: slog.New(tel.SlogHandler(nil))}
+	cfg.Observe = observe.Through(r.Telemetry(), nil)
 	cfg.Admin, cfg.AdminPassword, cfg.Sessions.Cost = adminEmail, secret, 10
-	address := listen(t, func(ctx context.Context, l net.Listener) error { return service.Serve(ctx, l, cfg) })
+	address, _ := servetest.Start(t, func(ctx context.Context, l net.Listener) error { return service.Serve(ctx, l, cfg) })
 	// The client has typed errors of the suite, and no telemetry: what is recorded is the server's.
 	conn, err := grpc.NewClient(address, append(interceptors.DialOptions(interceptors.WithoutTracing(), interceptors.WithoutMetrics(), interceptors.WithoutLogging()),
 		grpc.WithTransportCredentials(insecure.NewCredentials()))...)

@@ -31,8 +31,7 @@ import (
 func serve(t *testing.T, cfg service.Config, opts ...telemetry.Option) (usersv1.UserServiceClient, string, func() error) {
 	t.Helper()
 	r := telemetrytest.New(t, opts...)
-	tel := r.Telemetry()
-	cfg.Observe = observe.By{TracerProvider: tel.TracerProvider(), MeterProvider: tel.MeterProvider(), Propagator: tel.Propagator(), Logger: slog.New(slog.DiscardHandler)}
+	cfg.Observe = observe.Through(r.Telemetry(), slog.New(slog.DiscardHandler))
 	l, err := net.Listen("tcp", "localhost:0")
 	if err != nil {
 		t.Fatal(err)

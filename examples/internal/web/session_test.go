@@ -3,12 +3,15 @@ package web_test
 import (
 	"context"
 	"encoding/json"
+	"net"
 	"net/http"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/rpcscope/rpcscope/examples/internal/audit"
+	"github.com/rpcscope/rpcscope/examples/internal/observe"
+	"github.com/rpcscope/rpcscope/examples/internal/servetest"
 	"github.com/rpcscope/rpcscope/examples/internal/service"
 	"github.com/rpcscope/rpcscope/examples/internal/sessions"
 	"github.com/rpcscope/rpcscope/examples/internal/web"
@@ -20,11 +23,10 @@ const secret = "correct horse battery"
 // guarded starts a system in which one has to log in, with an admin and an audit service.
 func guarded(t *testing.T) *system {
 	t.Helper()
-	r := by(telemetrytest.New(t).Telemetry())
-	events := listen(t)
-	serve(t, func(ctx context.Context) error { return audit.Serve(ctx, events, audit.Config{Observe: r}) })
+	r := observe.Through(telemetrytest.New(t).Telemetry(), nil)
+	events, _ := servetest.Start(t, func(ctx context.Context, l net.Listener) error { return audit.Serve(ctx, l, audit.Config{Observe: r}) })
 	return startWith(t, service.Config{
-		Admin: "root@example.com", AdminPassword: secret, Sessions: sessions.Config{Cost: 10}, Audit: events.Addr().String(), Observe: r,
+		Admin: "root@example.com", AdminPassword: secret, Sessions: sessions.Config{Cost: 10}, Audit: events, Observe: r,
 	}, r, web.Config{})
 }
 

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 
 	usersv1 "github.com/rpcscope/rpcscope/examples/gen/users/v1"
+	"github.com/rpcscope/rpcscope/examples/internal/observe"
 	"github.com/rpcscope/rpcscope/examples/internal/web"
 	"github.com/rpcscope/rpcscope/telemetry/telemetrytest"
 )
@@ -59,7 +60,7 @@ func before(t *testing.T, s slow) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	app := httptest.NewServer(web.New(conn, web.Config{Observe: by(r.Telemetry())}))
+	app := httptest.NewServer(web.New(conn, web.Config{Observe: observe.Through(r.Telemetry(), nil)}))
 	t.Cleanup(app.Close)
 	return app.URL
 }

@@ -11,6 +11,7 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 
+	"github.com/rpcscope/rpcscope/examples/internal/observe"
 	"github.com/rpcscope/rpcscope/examples/internal/web"
 	"github.com/rpcscope/rpcscope/telemetry"
 	"github.com/rpcscope/rpcscope/telemetry/telemetrytest"
@@ -37,7 +38,7 @@ func exporting(t *testing.T, c *telemetrytest.Collector, name string) *telemetry
 func TestOneTraceFromPageToDatabase(t *testing.T) {
 	collector := telemetrytest.NewCollector(t, telemetrytest.OK)
 	api, app := exporting(t, collector, "users-api"), exporting(t, collector, "users-web")
-	s := start(t, by(api), by(app), web.Config{})
+	s := start(t, observe.Through(api, nil), observe.Through(app, nil), web.Config{})
 
 	const post = `users-web SERVER POST /users/
   users-web CLIENT users.v1.UserService/CreateUser

@@ -19,31 +19,21 @@ import (
 
 	"github.com/rpcscope/rpcscope/errors"
 	"github.com/rpcscope/rpcscope/examples/internal/observe"
+	"github.com/rpcscope/rpcscope/examples/internal/servetest"
 	"github.com/rpcscope/rpcscope/examples/internal/service"
 	"github.com/rpcscope/rpcscope/examples/internal/web"
-	"github.com/rpcscope/rpcscope/telemetry"
 	"github.com/rpcscope/rpcscope/telemetry/telemetrytest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// by returns what observes a service whose telemetry is t.
-func by(t *telemetry.Telemetry) observe.By {
-	return observe.By{
-		TracerProvider: t.TracerProvider(),
-		MeterProvider:  t.MeterProvider(),
-		Propagator:     t.Propagator(),
-		Logger:         slog.New(t.SlogHandler(nil)),
-	}
-}
 
 // system is the users service and the web app, each a server on a port of its own.
 type system struct {
 	t       *testing.T
 	url     string
 	client  *http.Client
-	stopAPI context.CancelFunc // returns when the users service has stopped
-	stopWeb context.CancelFunc
+	stopAPI func() // returns when the users service has stopped
+	stopWeb func()
 }
 
 func start(t *testing.T, api, app observe.By, cfg web.Config) *system {
@@ -54,12 +44,11 @@ func start(t *testing.T, api, app observe.By, cfg web.Config) *system {
 func startWith(t *testing.T, users service.Config, app observe.By, cfg web.Config) *system {
 	t.Helper()
 	s := &system{t: t, client: &http.Client{Transport: &http.Transport{}, Timeout: 20 * time.Second}}
-	calls, pages := listen(t), listen(t)
-	s.stopAPI = serve(t, func(ctx context.Context) error { return service.Serve(ctx, calls, users) })
+	calls, stopAPI := servetest.Start(t, func(ctx context.Context, l net.Listener) error { return service.Serve(ctx, l, users) })
 	cfg.Observe = app
-	s.stopWeb = serve(t, func(ctx context.Context) error { return web.Serve(ctx, pages, calls.Addr().String(), cfg) })
+	pages, stopWeb := servetest.Start(t, func(ctx context.Context, l net.Listener) error { return web.Serve(ctx, l, calls, cfg) })
 	t.Cleanup(s.client.CloseIdleConnections)
-	s.url = "http://" + pages.Addr().String()
+	s.url, s.stopAPI, s.stopWeb = "http://"+pages, stopAPI, stopWeb
 	if response := s.do("GET", "/readyz", ""); response.StatusCode != 200 {
 		t.Fatalf("not ready: %s", response.Status)
 	}
@@ -70,31 +59,7 @@ func startWith(t *testing.T, users service.Config, app observe.By, cfg web.Confi
 func recorded(t *testing.T, cfg web.Config) (*system, *telemetrytest.Recorder) {
 	t.Helper()
 	r := telemetrytest.New(t)
-	return start(t, by(r.Telemetry()), by(r.Telemetry()), cfg), r
-}
-
-func listen(t *testing.T) net.Listener {
-	t.Helper()
-	l, err := net.Listen("tcp", "localhost:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return l
-}
-
-// serve runs a server until the function it returns is called, or the test ends.
-func serve(t *testing.T, run func(context.Context) error) context.CancelFunc {
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		if err := run(ctx); err != nil {
-			t.Errorf("server: %v", err)
-		}
-	}()
-	stop := func() { cancel(); <-ended }
-	t.Cleanup(stop)
-	return stop
+	return start(t, observe.Through(r.Telemetry(), nil), observe.Through(r.Telemetry(), nil), cfg), r
 }
 
 // reply is a response whose body the end of the test closes.
@@ -415,7 +380,10 @@ func TestFaultsSwitchedOff(t *testing.T) {
 }
 
 func TestServeFails(t *testing.T) {
-	l := listen(t)
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "localhost:0")
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
