@@ -77,11 +77,35 @@ func Build(ctx context.Context, root, cache string, backends []Backend, out io.W
 		if err != nil {
 			return nil, err
 		}
-		for _, p := range b.Programs {
-			built[filepath.Base(p)] = filepath.Join(dir, filepath.Base(p))
-		}
+		b.add(built, dir)
 	}
 	return built, nil
+}
+
+// Built returns the programs of all Backends, which Build has built before: a test has not the time.
+func Built(root string) (Binaries, error) {
+	cache, err := CacheDir()
+	if err != nil {
+		return nil, err
+	}
+	built := Binaries{}
+	for _, b := range Backends {
+		dir, err := b.dir(root, cache)
+		if err != nil {
+			return nil, err
+		}
+		if !b.complete(dir) {
+			return nil, fmt.Errorf("%s is not built (%s): make e2e and make stack do so", b.Name, dir)
+		}
+		b.add(built, dir)
+	}
+	return built, nil
+}
+
+func (b Backend) add(built Binaries, dir string) {
+	for _, p := range b.Programs {
+		built[filepath.Base(p)] = filepath.Join(dir, filepath.Base(p))
+	}
 }
 
 // build returns the folder that holds the programs.
