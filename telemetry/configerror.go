@@ -30,7 +30,10 @@ type ConfigError struct {
 // Error formats e in one line, as in
 //
 //	OTEL_BSP_MAX_QUEUE_SIZE="-1": want > 0; using 2048
-func (e ConfigError) Error() string {
+func (e ConfigError) Error() string { return e.text(e.Signal) }
+
+// text is that of e, said of signals.
+func (e *ConfigError) text(signals string) string {
 	var b strings.Builder
 	b.WriteString(e.Source)
 	if e.Value != "" {
@@ -42,8 +45,8 @@ func (e ConfigError) Error() string {
 	switch {
 	case e.Fallback != "":
 		b.WriteString("; using " + e.Fallback)
-	case e.Signal != "":
-		b.WriteString("; not exporting " + e.Signal)
+	case signals != "":
+		b.WriteString("; not exporting " + signals)
 	}
 	return b.String()
 }
@@ -64,6 +67,54 @@ func (e ConfigError) Is(target error) bool {
 	}
 	v, ok := target.(ConfigError)
 	return ok && v == e
+}
+
+// setupError is what [Setup] returns: errors like those of [errors.Join], but with
+// one line for each setting, however many signals share it.
+type setupError struct{ errs []error }
+
+// joinSetup is nil if all of errs are. It takes joined ones apart.
+func joinSetup(errs ...error) error {
+	e := &setupError{}
+	for _, err := range errs {
+		if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // as it was made
+			if inner, ok := joinSetup(joined.Unwrap()...).(*setupError); ok {
+				e.errs = append(e.errs, inner.errs...)
+			}
+		} else if err != nil {
+			e.errs = append(e.errs, err)
+		}
+	}
+	if len(e.errs) == 0 {
+		return nil
+	}
+	return e
+}
+
+func (e *setupError) Unwrap() []error { return e.errs }
+
+func (e *setupError) Error() string {
+	var lines []string
+	at := map[ConfigError]int{} // the line of a setting, for all signals
+	signals := map[ConfigError][]string{}
+	for _, err := range e.errs {
+		ce, ok := err.(*ConfigError) //nolint:errorlint // as it was made
+		if !ok {
+			lines = append(lines, err.Error())
+			continue
+		}
+		setting := *ce
+		setting.Signal = ""
+		if _, said := at[setting]; !said {
+			at[setting] = len(lines)
+			lines = append(lines, "")
+		}
+		if ce.Signal != "" {
+			signals[setting] = append(signals[setting], ce.Signal)
+		}
+		lines[at[setting]] = ce.text(strings.Join(signals[setting], ", "))
+	}
+	return strings.Join(lines, "\n")
 }
 
 // shorten cuts s to at most n runes, the last of them an ellipsis.

@@ -26,9 +26,10 @@
 // options, options over what is detected, that over defaults;
 // [Telemetry.Config] tells the value of each setting and where it came from.
 // The environment is read once and validated: a wrong number or name is
-// replaced by the default and reported ([Telemetry.Warnings]), an unusable
-// exporter is an error of [Setup] that turns off that exporter only. An empty
-// variable is an unset one. ENVIRONMENT.md beside this file lists them all, and
+// replaced by the default and reported ([Telemetry.Warnings]). A setting that
+// cannot be used, as an endpoint in no known form, turns off the exporter that it is
+// of and no other: Setup returns an error and the service can run on, [Run] reports
+// it and runs on, and [MustSetup] panics. An empty variable is an unset one. ENVIRONMENT.md beside this file lists them all, and
 // those of the specification that are not honoured, with the reason.
 // OTEL_CONFIG_FILE is honoured with the module telemetry/otelconf; see
 // [WithConfigFile].

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	ossignal "os/signal"
+	"strings"
 	"syscall"
 )
 
@@ -36,7 +37,9 @@ func Run(ctx context.Context, fn func(context.Context) error, opts ...Option) er
 		return errors.Join(err, t.Close())
 	}
 	if err != nil {
-		t.diag.Error(err.Error())
+		for line := range strings.SplitSeq(err.Error(), "\n") {
+			t.diag.Error(line)
+		}
 	}
 	defer func() { // also while a panic passes
 		if err := t.Close(); err != nil {

@@ -162,6 +162,42 @@ func TestUnusableValuesAreErrors(t *testing.T) { // rule 32
 	}
 }
 
+// One wrong setting is one line, however many signals share it, and an error of each.
+func TestSettingOfSeveralSignals(t *testing.T) { // rule 32
+	const (
+		endpoint = "OTEL_EXPORTER_OTLP_ENDPOINT"
+		want     = `OTEL_EXPORTER_OTLP_ENDPOINT="collector:4317": want a scheme: http://collector:4317 for plaintext or https://collector:4317 for TLS; not exporting traces, logs
+OTEL_METRICS_EXPORTER="x": want otlp, prometheus, console or none, or a list of them; not exporting metrics`
+	)
+	_, err := configure(t, Env{endpoint: "collector:4317", "OTEL_METRICS_EXPORTER": "x"})
+	if err == nil || err.Error() != want {
+		t.Fatalf("got error\n%v, want\n%s", err, want)
+	}
+	first, ok := errors.AsType[*ConfigError](err)
+	if !ok || first.Source != endpoint || first.Signal != signalTraces {
+		t.Errorf("got %#v, want the error of traces first", first)
+	}
+	for signal, is := range map[string]bool{signalTraces: true, signalMetrics: false, signalLogs: true} {
+		one := ConfigError{Signal: signal, Source: endpoint, Value: "collector:4317", Reason: "want a scheme: http://collector:4317 for plaintext or https://collector:4317 for TLS"}
+		if errors.Is(err, one) != is || errors.Is(err, &one) != is {
+			t.Errorf("errors.Is of %s is not %t", signal, is)
+		}
+	}
+
+	_, err = configure(t, Env{endpoint: "collector:4317", "OTEL_BSP_MAX_QUEUE_SIZE": "-1"}, WithStrict())
+	if lines := strings.Split(fmt.Sprint(err), "\n"); len(lines) != 2 || !strings.HasSuffix(lines[0], "; not exporting traces, metrics, logs") || !strings.HasSuffix(lines[1], "; using 2048") {
+		t.Errorf("strict: got error\n%v, want a line for each setting", err)
+	}
+
+	defer func() {
+		if p, ok := recover().(error); !ok || strings.Count(p.Error(), "collector:4317\":") != 1 {
+			t.Errorf("MustSetup panicked with %v, want one line", p)
+		}
+	}()
+	MustSetup(t.Context(), WithoutGlobals(), Env{endpoint: "collector:4317"}.Option(), WithRuntimeMetrics(false))
+	t.Error("MustSetup returned")
+}
+
 // Environment, option, detected, default; empty is unset; each names its source.
 func TestPrecedence(t *testing.T) { // rule 31
 	opts := []Option{

@@ -92,8 +92,10 @@ var (
 //
 // The handle is never nil and always safe to use. The error joins a
 // [ConfigError] for each exporter or signal that could not be set up and is
-// off; the others run. Values that were replaced by a default are no error,
-// see [Telemetry.Warnings]. ctx bounds the detection of resources only.
+// off; the others run. Its text has one line for each setting, with the signals
+// that are not exported because of it. A program that goes on, as most should,
+// logs it; Setup itself does not. Values that were replaced by a default are no
+// error, see [Telemetry.Warnings]. ctx bounds the detection of resources only.
 //
 // While an earlier set-up is live, Setup returns [ErrAlreadySetup] and a
 // handle that shares its providers, unless [WithoutGlobals] is used.
@@ -114,9 +116,15 @@ func Setup(ctx context.Context, opts ...Option) (*Telemetry, error) {
 	return &Telemetry{core: c}, err
 }
 
-// MustSetup is [Setup] for the first line of main; it panics on any error:
+// MustSetup is [Setup] for the first line of main:
 //
 //	defer telemetry.MustSetup(ctx).Close()
+//
+// It panics on any error of Setup: a setting that cannot be used, as
+// OTEL_EXPORTER_OTLP_ENDPOINT=collector:4317 without a scheme, ends the program
+// where it starts. Use Setup, or [Run], for one that is to go on without the
+// exporter. A wrong value that has a default, or a collector that is not there, is
+// no error.
 func MustSetup(ctx context.Context, opts ...Option) *Telemetry {
 	t, err := Setup(ctx, opts...)
 	if err != nil {
@@ -176,7 +184,7 @@ func build(ctx context.Context, o *options) (*core, error) {
 	if o.strict {
 		errs = append(errs, c.warnings...)
 	}
-	return c, errors.Join(errs...)
+	return c, joinSetup(errs...)
 }
 
 // rootFS is where containers leave their traces.
