@@ -84,13 +84,17 @@ stress: ## Run the tests of calls and streams COUNT times, 20 by default, with t
 e2e: stack-command ## Run the end-to-end tests, the demo's among them (needs redis-server and chromium; builds Jaeger and Prometheus once)
 	@$(BIN)/stack build
 	@echo "==> end to end: builds the example programs and runs them as processes"
-	@cd tests && $(GO) test -count=1 -tags e2e ./e2e/... ./stack
+	@cd tests && $(GO) test -count=1 -tags e2e ./e2e/... ./stack ./cmd/figures
 	@echo "==> end to end: the limiter that servers share, against a redis-server that the tests start"
 	@cd interceptors/redislimit && $(GO) test -count=1 -tags e2e ./...
 
 .PHONY: screenshots
 screenshots: ## Take the pictures of the page in docs/images, of the system that the end-to-end test starts (needs chromium)
 	@mkdir -p docs/images && cd tests && $(GO) test -count=1 -tags e2e ./e2e -run TestPage -screenshots ../../docs/images
+
+.PHONY: figures
+figures: build-examples ## Run each load scenario on a stack of its own, draw panels of the dashboards, and write docs/picture.md (5 minutes)
+	@cd tests && $(GO) run ./cmd/figures -write
 
 .PHONY: bench
 bench: ## Measure what calls cost beside the peers, and write README's tables and benchmarks/RESULTS.md

@@ -156,6 +156,7 @@ func (b *tab) stream(s *system) {
 	post(b.t, s.page+"users/", token, `{"name":"Barbara Liskov","email":"barbara@example.com"}`, http.StatusCreated)
 	b.says("#users li:first-child", "barbara@example.com")
 	b.says("#count", "3")
+	b.window(size{1280, 1040})
 	b.show("page")
 	b.window(narrow)
 	b.scheme("dark")
