@@ -18,7 +18,7 @@ import (
 
 const usage = `Usage: stack [flags] COMMAND
 
-  build   build Jaeger, Prometheus and promtool, if that has not been done
+  build   make sure that Jaeger, Prometheus and promtool are there, which takes minutes the first time
   up      start the stack, which goes on when this command ends
   down    stop it
   status  tell whether it runs

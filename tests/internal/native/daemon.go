@@ -127,7 +127,7 @@ func (d Daemon) said() error {
 var held [2]*os.File
 
 // Serve runs the stack until ctx is done, and reports on the file that Up hands it.
-func (d Daemon) Serve(ctx context.Context) error {
+func (d Daemon) Serve(ctx context.Context) (err error) {
 	report := os.NewFile(3, "report")
 	if _, err := report.Stat(); err != nil {
 		return fmt.Errorf("%s is for up to start: %w", Serve, err)
@@ -150,7 +150,7 @@ func (d Daemon) Serve(ctx context.Context) error {
 	if err := d.write(s); err != nil {
 		return err
 	}
-	defer os.Remove(d.path("state.json"))
+	defer func() { err = errors.Join(err, os.Remove(d.path("state.json"))) }()
 	backends, err := d.Build(ctx)
 	if err != nil {
 		return err

@@ -42,7 +42,7 @@ func UsualPorts() Ports {
 func FreePorts() (Ports, error) {
 	free := Ports{}
 	for name := range UsualPorts() {
-		l, err := net.Listen("tcp", net.JoinHostPort(host, "0")) //nolint:noctx // a port of this machine is had at once
+		l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
 		if err != nil {
 			return nil, err
 		}
@@ -56,7 +56,7 @@ func FreePorts() (Ports, error) {
 func (p Ports) Check() error {
 	var taken []error
 	for _, name := range p.names() {
-		l, err := net.Listen("tcp", p.address(name)) //nolint:noctx // a port of this machine is had at once
+		l, err := net.Listen("tcp", p.address(name))
 		if err != nil {
 			taken = append(taken, fmt.Errorf("port %d, for %s, is not to be had: %w", p[name], name, err))
 			continue
