@@ -66,7 +66,9 @@ func pretend(name string, args []string) {
 		address := arg[strings.LastIndex(arg, "=")+1:]
 		listens := strings.Contains(arg, "listen-address=") || strings.Contains(arg, "endpoint=") || (i > 0 && args[i-1] == "-listen")
 		if listens && string(how) != "sick" {
-			go func() { panic(http.ListenAndServe(address, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))) }()
+			go func() {
+				panic(http.ListenAndServe(address, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})))
+			}()
 		}
 	}
 	<-ctx.Done()
