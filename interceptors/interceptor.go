@@ -1,6 +1,10 @@
 package interceptors
 
-import "context"
+import (
+	"context"
+
+	"github.com/rpcscope/rpcscope/errors"
+)
 
 // Interceptor is code around an RPC, written once and right for unary calls
 // and all kinds of streams, on servers and on clients.
@@ -24,7 +28,8 @@ type Interceptor func(ctx context.Context, call *Call, next Next) error
 
 // Next runs the rest of the call and returns when it has ended. ctx is what
 // the rest of the chain, the handler or the transport see; derive it from the
-// one the interceptor was given.
+// one the interceptor was given. With a nil ctx it calls nothing and fails with
+// Internal.
 type Next func(ctx context.Context) error
 
 // Chain makes one interceptor of several; the first is the outermost. nil ones
@@ -76,6 +81,9 @@ func walk(ctx context.Context, chain []Interceptor, call *Call, last Next) error
 	call.depth++
 	depth := call.depth
 	return chain[0](ctx, call, func(ctx context.Context) error {
+		if ctx == nil {
+			return errors.Internal(errors.New("interceptors: " + call.FullMethod + ": an interceptor gave next a nil context"))
+		}
 		call := call.attempted(ctx)
 		call.enter(ctx, depth)
 		err := walk(ctx, chain[1:], call, last)
