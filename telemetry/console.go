@@ -61,6 +61,18 @@ func NewConsole(w io.Writer) *Console {
 	return &Console{w: w, colour: isTerminal(w), pending: map[trace.TraceID]*consoleTrace{}}
 }
 
+func isConsole(p sdktrace.SpanProcessor) bool {
+	_, ok := p.(*Console)
+	return ok
+}
+
+// printsToStdout tells a Console beside which another one for stdout, as the
+// exporter "console" is, would print each trace again.
+func printsToStdout(p sdktrace.SpanProcessor) bool {
+	c, ok := p.(*Console)
+	return ok && c.w == io.Writer(os.Stdout)
+}
+
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	if !ok || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {

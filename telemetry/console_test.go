@@ -6,6 +6,8 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -340,6 +342,63 @@ func TestConsoleWriterFails(t *testing.T) {
 type errWriter struct{}
 
 func (errWriter) Write([]byte) (int, error) { return 0, errors.New("broken pipe") }
+
+// What turns exporters off leaves the trees; what turns traces off takes them, too, and
+// says so; and the exporter "console" prints no trace a second time.
+func TestConsoleBesideExporters(t *testing.T) { // rule 31
+	const warning = "WithConsole: it prints nothing beside WithoutTraces, which turns the traces off; OTEL_TRACES_EXPORTER=none stops their export alone; using no traces"
+	nobody := func(*os.File) Option { return nil }
+	stdout := func(f *os.File) Option { return WithConsole(f) }
+	tests := []struct {
+		name    string
+		env     Env
+		console func(*os.File) Option
+		opts    []Option
+		traces  int
+		warning string
+	}{
+		{name: "no exporter", console: stdout, traces: 1},
+		{name: "no exporter and nobody", console: nobody},
+		{name: "exporter", env: Env{"OTEL_TRACES_EXPORTER": "console"}, console: nobody, traces: 1},
+		{name: "exporter and option", env: Env{"OTEL_TRACES_EXPORTER": "console"}, console: stdout, traces: 1},
+		{name: "exporter and default of option", env: Env{"OTEL_TRACES_EXPORTER": "console"}, console: func(*os.File) Option { return WithConsole(nil) }, traces: 1},
+		{name: "exporter and elsewhere", env: Env{"OTEL_TRACES_EXPORTER": "console"}, console: func(*os.File) Option { return WithConsole(io.Discard) }, traces: 1},
+		{name: "without traces", env: Env{"OTEL_TRACES_EXPORTER": ""}, console: stdout, opts: []Option{WithoutTraces()}, warning: warning},
+		{name: "without traces and console", env: Env{"OTEL_TRACES_EXPORTER": ""}, console: nobody, opts: []Option{WithoutTraces()}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			file, err := os.Create(filepath.Join(t.TempDir(), "stdout"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer file.Close()
+			defer func(f *os.File) { os.Stdout = f }(os.Stdout)
+			os.Stdout = file
+			opts := append(tt.opts, WithoutGlobals(), quiet(tt.env).Option(), WithDiagnostics(slog.DiscardHandler), tt.console(file))
+			tel, err := Setup(t.Context(), opts...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, span := tel.TracerProvider().Tracer("t").Start(t.Context(), "work")
+			span.End()
+			if err := tel.Close(); err != nil {
+				t.Error(err)
+			}
+			printed, err := os.ReadFile(file.Name())
+			if n := strings.Count(string(printed), "trace "); err != nil || n != tt.traces {
+				t.Errorf("printed the trace %d times, want %d (%v):\n%s", n, tt.traces, err, printed)
+			}
+			var want string
+			if tt.warning != "" {
+				want = "[" + tt.warning + "]"
+			}
+			if got := strings.TrimPrefix(fmt.Sprint(tel.Warnings()), "[]"); got != want {
+				t.Errorf("warnings %s, want %s", got, want)
+			}
+		})
+	}
+}
 
 func TestConsoleColourOnTerminalsOnly(t *testing.T) {
 	if NewConsole(&bytes.Buffer{}).colour {

@@ -17,8 +17,8 @@
 //
 // Without any configuration everything goes by OTLP/gRPC, in plaintext, to
 // localhost:4317. If nothing listens there, one line on stderr says so and the
-// service runs on. [WithConsole] prints finished traces as trees in a terminal;
-// [WithPrometheus] exposes metrics for scraping.
+// service runs on. [WithConsole] prints finished traces as trees in a terminal,
+// beside OTLP, which OTEL_TRACES_EXPORTER=none stops; [WithPrometheus] exposes metrics for scraping.
 //
 // # Configuration
 //

@@ -165,7 +165,10 @@ func WithPrometheus(addr string) Option {
 }
 
 // WithConsole prints every finished trace to w as a tree, for a terminal. It is
-// WithSpanProcessor(NewConsole(w)); see [Console].
+// WithSpanProcessor(NewConsole(w)); see [Console]. Beside it the exporters go on, by
+// default to OTLP: OTEL_TRACES_EXPORTER=none stops that of traces and leaves the
+// trees, [WithoutTraces] stops both, and warns. OTEL_TRACES_EXPORTER=console, which
+// prints to stdout, adds nothing where w is [os.Stdout] or nil.
 func WithConsole(w io.Writer) Option { return WithSpanProcessor(NewConsole(w)) }
 
 // WithoutTraces turns traces off. OTEL_TRACES_EXPORTER turns them on again.

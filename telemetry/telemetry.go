@@ -244,6 +244,9 @@ func (c *core) buildTraces(ctx context.Context, env *environment) error {
 	outputs, err := env.outputs(signalTraces, o.withoutTraces)
 	off := err != nil || o.withoutTraces && outputs == nil
 	if off {
+		if o.withoutTraces && slices.ContainsFunc(o.spanProcessors, isConsole) {
+			env.warn("", "WithConsole", "", "it prints nothing beside WithoutTraces, which turns the traces off; OTEL_TRACES_EXPORTER=none stops their export alone", "no traces")
+		}
 		return err
 	}
 	processors := slices.Clone(o.spanProcessors)
@@ -252,7 +255,9 @@ func (c *core) buildTraces(ctx context.Context, env *environment) error {
 	for _, out := range outputs {
 		switch out.name {
 		case exporterConsole:
-			processors = append(processors, NewConsole(nil))
+			if !slices.ContainsFunc(processors, printsToStdout) {
+				processors = append(processors, NewConsole(nil))
+			}
 		case exporterOTLP:
 			batch := batch
 			if out.env != env {
