@@ -2,6 +2,7 @@ package interceptors
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"strings"
 	"time"
@@ -296,8 +297,24 @@ func (s *server) reply(ctx context.Context, r *rpc, err error) error {
 		return nil
 	}
 	st := r.convert(ctx, err)
+	if st.Code() == codes.Canceled && r.gaveUp(ctx) {
+		st = r.convert(ctx, fmt.Errorf("%w: %v", context.DeadlineExceeded, err)) //nolint:errorlint // it is what err is not
+	}
 	_ = grpc.SetTrailer(ctx, metadata.MD{propagation.RequestIDHeader: {r.id()}})
 	return st.Err()
+}
+
+// gaveUp tells whether the caller cancelled the call because its deadline had
+// passed. A client that keeps a deadline resets the stream when it has passed, and
+// that is here about when the server's own timer, which began with the request's
+// arrival, goes off: mostly a moment before.
+func (r *rpc) gaveUp(ctx context.Context) bool {
+	deadline, ok := ctx.Deadline()
+	if !ok || ctx.Err() != context.Canceled {
+		return false
+	}
+	moment := max(deadline.Sub(r.call.start)/100, 2*time.Millisecond)
+	return time.Until(deadline) < moment
 }
 
 // serverStream gives the handler the context and the hooks of the chain. It is
