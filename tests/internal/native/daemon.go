@@ -174,7 +174,8 @@ func (d Daemon) Serve(ctx context.Context) (err error) {
 // describe tells where everything is.
 func (d Daemon) describe(w io.Writer, p Ports) {
 	fmt.Fprintf(w, `
-  %-28s the users page: sign up, or log in as %s
+  %-28s the users page: sign up, or log in as %s, whose password is
+  %-28s $USERS_ADMIN_PASSWORD, or %q
   %-28s the users service, gRPC; users-audit is at %s
   %-28s Jaeger's API: /api/traces?service=users-web, /api/dependencies
   %-28s Prometheus' API: /api/v1/query?query=..., /api/v1/alerts
@@ -182,7 +183,7 @@ func (d Daemon) describe(w io.Writer, p Ports) {
 
   The modules of Jaeger and Prometheus carry no web pages; those of docker compose, with Grafana, do.
   Logs and data are in %s. make stack-down stops it all.
-`, p.URL(UsersWeb), admin, p.address(UsersAPI), p.address(UsersAudit), p.URL(JaegerHTTP), p.URL(PrometheusHTTP), p.URL(OTLPGRPC), p.URL(OTLPHTTP), d.dir())
+`, p.URL(UsersWeb), admin, "", defaultPassword, p.address(UsersAPI), p.address(UsersAudit), p.URL(JaegerHTTP), p.URL(PrometheusHTTP), p.URL(OTLPGRPC), p.URL(OTLPHTTP), d.dir())
 }
 
 // Status prints whether the stack runs, and where. It returns an error for each service that is not healthy.

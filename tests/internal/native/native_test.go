@@ -156,7 +156,9 @@ func TestStack(t *testing.T) {
 	c := configured(t, "", "")
 	var log bytes.Buffer
 	c.Log = &log
-	c.Args = map[string][]string{"users-api": {"-messages"}}
+	c.Args = map[string][]string{"users-api": {"-last"}}
+	t.Chdir(filepath.Dir(c.Examples))
+	c.Examples = filepath.Base(c.Examples)
 	write(t, filepath.Join(c.Dir, "data", "of the last stack"), "")
 	s, err := Start(t.Context(), c)
 	if err != nil {
@@ -168,7 +170,7 @@ func TestStack(t *testing.T) {
 	var order []string
 	for _, p := range s.processes {
 		order = append(order, p.name)
-		if got := p.cmd.Args[len(p.cmd.Args)-1]; (got == "-messages") != (p.name == "users-api") {
+		if got := p.cmd.Args[len(p.cmd.Args)-1]; (got == "-last") != (p.name == "users-api") {
 			t.Errorf("%s: got last argument %s", p.name, got)
 		}
 		if slices.ContainsFunc(p.cmd.Env, func(v string) bool { return strings.HasPrefix(v, "OTEL_SDK_DISABLED=") }) {

@@ -49,12 +49,13 @@ func Start(ctx context.Context, c Config) (*Stack, error) {
 		c.Log = io.Discard
 	}
 	c.Every, c.Password = cmp.Or(c.Every, every), cmp.Or(c.Password, defaultPassword)
-	var err error
-	if c.Root, err = filepath.Abs(c.Root); err != nil {
-		return nil, err
-	}
-	if c.Dir, err = filepath.Abs(c.Dir); err != nil {
-		return nil, err
+	// The services start in another folder.
+	for _, path := range []*string{&c.Root, &c.Dir, &c.Examples} {
+		abs, err := filepath.Abs(*path)
+		if err != nil {
+			return nil, err
+		}
+		*path = abs
 	}
 	if err := c.Ports.Check(); err != nil {
 		return nil, err
