@@ -83,8 +83,10 @@ stress: ## Run the tests of calls and streams COUNT times, 20 by default, with t
 .PHONY: e2e
 e2e: stack-command ## Run the end-to-end tests, the demo's among them (needs redis-server and chromium; builds Jaeger and Prometheus once)
 	@$(BIN)/stack build
+	@echo "==> building the OpenTelemetry Collector (the first time: a few minutes)"
+	@$(GO) -C tools/otelcol tool -n otelcol >/dev/null
 	@echo "==> end to end: builds the example programs and runs them as processes"
-	@cd tests && $(GO) test -count=1 -tags e2e ./e2e/... ./stack ./cmd/figures
+	@cd tests && $(GO) test -count=1 -timeout 30m -tags e2e ./e2e/... ./stack ./cmd/figures
 	@echo "==> end to end: the limiter that servers share, against a redis-server that the tests start"
 	@cd interceptors/redislimit && $(GO) test -count=1 -tags e2e ./...
 
