@@ -39,9 +39,9 @@ func TestSwitchIsForAll(t *testing.T) {
 		want("the call that sets", inject("all:code=UNAVAILABLE"), codes.OK)
 		want("another", inject(), codes.Unavailable)
 		want("one with a fault of its own", inject("code=NOT_FOUND"), codes.NotFound)
-		time.Sleep(forAll - time.Nanosecond)
+		<-time.After(forAll - time.Nanosecond)
 		want("within the minute", inject(), codes.Unavailable)
-		time.Sleep(time.Nanosecond)
+		<-time.After(time.Nanosecond)
 		want("after the minute", inject(), codes.OK)
 
 		want("set again", inject("all:code=ABORTED"), codes.OK)

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// Start has serve serve on a free port of its own, until the end of the test or until stop is called, which returns when it
+// Start runs serve on a free port of its own, until the end of the test or until stop is called, which returns when it
 // has ended. An error of serve fails the test.
 func Start(t testing.TB, serve func(context.Context, net.Listener) error) (address string, stop func()) {
 	t.Helper()

@@ -1,3 +1,5 @@
+//go:build unix
+
 // Figures runs the scenarios of users-load, each on a stack of its own with a real Jaeger and a real Prometheus, and draws what
 // panels of the dashboards show of them. With -write it writes docs/picture.md and the pictures that are in it.
 package main

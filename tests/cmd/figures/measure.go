@@ -1,8 +1,11 @@
+//go:build unix
+
 package main
 
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -55,7 +58,7 @@ func (l lab) run(ctx context.Context, s scenario) (r result, err error) {
 	if err != nil {
 		return r, err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	ports, err := native.FreePorts()
 	if err != nil {
 		return r, err
@@ -64,11 +67,7 @@ func (l lab) run(ctx context.Context, s scenario) (r result, err error) {
 	if err != nil {
 		return r, err
 	}
-	defer func() {
-		if e := stack.Stop(); err == nil {
-			err = e
-		}
-	}()
+	defer func() { err = errors.Join(err, stack.Stop()) }()
 	client, err := api.NewClient(api.Config{Address: ports.URL(native.PrometheusHTTP)})
 	if err != nil {
 		return r, err

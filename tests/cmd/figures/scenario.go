@@ -1,3 +1,5 @@
+//go:build unix
+
 package main
 
 // scenario is one of users-load's, and what one sees of it.
