@@ -32,9 +32,11 @@ import (
 // Fields with the option debug_redact are "[redacted]", whatever their type and
 // wherever they are: in messages of messages, lists, maps, oneofs, extensions and
 // in an Any. So are fields with an option whose enum value has debug_redact. The
-// content of an Any whose type is not known is not logged. JSON ends after 4096
-// bytes, see [PayloadBytes]; rpcscope.payload.truncated is then true. Of a message
-// that is no protocol buffer the Go type alone is logged; metadata never is.
+// content of an Any whose type is not known is not logged, and it is "[too large]"
+// where the Anys of a message, those in others included, have more than 64 KB and
+// [PayloadBytes] to unpack. JSON ends after 4096 bytes, see PayloadBytes;
+// rpcscope.payload.truncated is then true. Of a message that is no protocol buffer
+// the Go type alone is logged; metadata never is.
 //
 // Calls that the engine does not observe, see [WithFilter], are left out. A call
 // never fails because its messages cannot be logged: that goes to [otel.Handle].

@@ -20,7 +20,7 @@ import (
 // a string nor stop: a masked copy of a large message would cost what the message
 // costs.
 func payloadJSON(m protoreflect.Message, size, limit int) (text string, truncated bool) {
-	w := payloadWriter{buf: make([]byte, 0, min(2*size, limit)+64), limit: limit}
+	w := payloadWriter{buf: make([]byte, 0, min(2*size, limit)+64), limit: limit, unpacks: limit + 64<<10}
 	w.message(m)
 	if !w.full() {
 		return string(w.buf), false
@@ -34,8 +34,9 @@ func payloadJSON(m protoreflect.Message, size, limit int) (text string, truncate
 
 // payloadWriter writes until it is full, and then nothing of any size.
 type payloadWriter struct {
-	buf   []byte
-	limit int // bytes
+	buf     []byte
+	limit   int // bytes
+	unpacks int // bytes of what is in an Any, which are copied once for each Any around them
 }
 
 func (w *payloadWriter) full() bool { return len(w.buf) > w.limit }
@@ -109,6 +110,14 @@ func (w *payloadWriter) any(m protoreflect.Message) {
 	}
 	w.raw(`"@type":`)
 	w.string(url)
+	switch {
+	case w.full():
+		return
+	case len(value) > w.unpacks:
+		w.raw(`,"value":"[too large]"`)
+		return
+	}
+	w.unpacks -= len(value)
 	inner, err := unpack(url, value)
 	switch {
 	case err != nil:
@@ -239,12 +248,16 @@ func (w *payloadWriter) list(f protoreflect.FieldDescriptor, list protoreflect.L
 // entries are in the order of their keys' text, as long as there are not too
 // many of them to sort.
 func (w *payloadWriter) entries(f protoreflect.FieldDescriptor, entries protoreflect.Map) {
-	var keys []protoreflect.MapKey
+	type named struct {
+		protoreflect.MapKey
+		name string
+	}
+	var keys []named
 	entries.Range(func(key protoreflect.MapKey, _ protoreflect.Value) bool {
-		keys = append(keys, key)
-		return len(keys) <= w.limit // no more fit
+		keys = append(keys, named{key, key.String()})
+		return 4*len(keys) <= w.limit-len(w.buf) // "":0 is the shortest; no more fit
 	})
-	slices.SortFunc(keys, func(a, b protoreflect.MapKey) int { return cmp.Compare(a.String(), b.String()) })
+	slices.SortFunc(keys, func(a, b named) int { return cmp.Compare(a.name, b.name) })
 	w.raw("{")
 	for i, key := range keys {
 		if w.full() {
@@ -253,9 +266,9 @@ func (w *payloadWriter) entries(f protoreflect.FieldDescriptor, entries protoref
 		if i > 0 {
 			w.raw(",")
 		}
-		w.string(key.String())
+		w.string(key.name)
 		w.raw(":")
-		w.singular(f.MapValue(), entries.Get(key))
+		w.singular(f.MapValue(), entries.Get(key.MapKey))
 	}
 	w.raw("}")
 }

@@ -7,12 +7,14 @@ import (
 	"math"
 	"math/rand/v2"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/encoding/prototext"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -421,5 +423,92 @@ func TestRule29PayloadRedacts(t *testing.T) {
 	empty, _ := logged(t, typeSecrets.New().Interface())
 	if empty != "{}" {
 		t.Errorf("of a message without anything %s is logged", empty)
+	}
+}
+
+// counted is a type whose messages, which have an Any, are counted as they are
+// made: what unpacks an Any of it makes one.
+type counted struct {
+	protoreflect.MessageType
+	made *atomic.Int64
+}
+
+func (c counted) New() protoreflect.Message {
+	c.made.Add(1)
+	return c.MessageType.New()
+}
+
+var typeCounted = func() counted {
+	file := &descriptorpb.FileDescriptorProto{}
+	if err := prototext.Unmarshal([]byte(`name: "rpcscope/test/counted.proto" package: "rpcscope.test" dependency: "google/protobuf/any.proto"
+		message_type { name: "Counted" field { name: "a" number: 1 label: LABEL_OPTIONAL type: TYPE_MESSAGE type_name: ".google.protobuf.Any" } }`), file); err != nil {
+		panic(err)
+	}
+	d, err := protodesc.NewFile(file, protoregistry.GlobalFiles)
+	if err != nil {
+		panic(err)
+	}
+	c := counted{dynamicpb.NewMessageType(d.Messages().Get(0)), new(atomic.Int64)}
+	if err := protoregistry.GlobalTypes.RegisterMessage(c); err != nil {
+		panic(err)
+	}
+	return c
+}()
+
+// matryoshka is an Any with a message of the type with an Any ..., so many of them,
+// around content.
+func matryoshka(t *testing.T, url string, levels int, content proto.Message) proto.Message {
+	t.Helper()
+	inside, err := anypb.New(content)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range levels {
+		value, err := proto.Marshal(inside)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if url == countedURL {
+			value = protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), value)
+		}
+		inside = &anypb.Any{TypeUrl: url, Value: value}
+	}
+	return inside
+}
+
+const countedURL, anyURL = "/rpcscope.test.Counted", "/google.protobuf.Any"
+
+// An Any in an Any ... is not unpacked to the bottom: each level copies all that is
+// below it.
+func TestPayloadOfAnyInAny(t *testing.T) {
+	ada, counted := wrapperspb.String("ada"), typeCounted.MessageType.New().Interface()
+	const tooLarge = `"value":"[too large]"`
+	for _, test := range []struct {
+		name      string
+		msg       proto.Message
+		limit     int
+		from, to  int64 // of the Counted, are unpacked
+		has       string
+		truncated bool
+	}{
+		{name: "nothing unusual", msg: matryoshka(t, countedURL, 5, ada), limit: 4096, from: 5, to: 5, has: `"value":"ada"}}}}}}`},
+		{name: "Any in Any", msg: matryoshka(t, anyURL, 5, counted), limit: 4096, from: 1, to: 1, has: `{"@type":"type.googleapis.com/rpcscope.test.Counted"}}}}}}`},
+		{name: "beyond the limit", msg: matryoshka(t, countedURL, 1000, ada), limit: 100, from: 2, to: 3, truncated: true},
+		{name: "Any in Any, beyond the limit", msg: matryoshka(t, anyURL, 1000, counted), limit: 100, truncated: true},
+		{name: "levels", msg: matryoshka(t, countedURL, 1500, ada), limit: 1 << 16, from: 2, to: 5, has: tooLarge},
+		{name: "size", msg: matryoshka(t, countedURL, 20, wrapperspb.Bytes(make([]byte, 20_000))), limit: 4096, from: 3, to: 3, has: tooLarge},
+		{name: "size at once", msg: matryoshka(t, countedURL, 1, wrapperspb.Bytes(make([]byte, 1<<20))), limit: 4096, has: tooLarge},
+		{name: "size, and limit", msg: matryoshka(t, countedURL, 1, wrapperspb.Bytes(make([]byte, 1<<20))), limit: 1 << 21, from: 1, to: 1, has: `"value":"AAAA`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			before := typeCounted.made.Load()
+			text, truncated := logged(t, test.msg, interceptors.PayloadBytes(test.limit))
+			if n := typeCounted.made.Load() - before; n < test.from || n > test.to {
+				t.Errorf("%d were unpacked, want %d to %d", n, test.from, test.to)
+			}
+			if !strings.Contains(text, test.has) || truncated != test.truncated {
+				t.Errorf("truncated: %v, %d bytes, %.300s, want %q in it", truncated, len(text), text, test.has)
+			}
+		})
 	}
 }
