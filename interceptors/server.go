@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	otelpropagation "go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -121,15 +122,21 @@ func (s serverStats) HandleRPC(ctx context.Context, event stats.RPCStats) {
 // receive takes over what the caller sent.
 func (s *server) receive(r *rpc, header incoming) {
 	foreign, own := s.propagators()
-	r.Context = own.Extract(r.Context, header)
+	r.extract(own, header)
 	if foreign != nil {
-		r.Context = foreign.Extract(r.Context, header)
+		r.extract(foreign, header)
 	}
 	if r.id() == "" {
 		r.Context = propagation.ContextWithRequestID(r.Context, propagation.NewRequestID())
 		r.minted = true
 	}
 	r.previous = header.previousAttempts()
+}
+
+// extract is the propagator's Extract. Where that panics the call comes without.
+func (r *rpc) extract(p otelpropagation.TextMapPropagator, header incoming) {
+	defer survive(brokenPropagator, &r.call)
+	r.Context = p.Extract(r.Context, header)
 }
 
 // begin starts the span. events is the context that the stats handlers share;
@@ -298,7 +305,7 @@ func (s *server) reply(ctx context.Context, r *rpc, err error) error {
 	}
 	st := r.convert(ctx, err)
 	if st.Code() == codes.Canceled && r.gaveUp(ctx) {
-		st = r.convert(ctx, fmt.Errorf("%w: %v", context.DeadlineExceeded, err)) //nolint:errorlint // it is what err is not
+		st = r.convert(ctx, fmt.Errorf("%w: %v", context.DeadlineExceeded, err))
 	}
 	_ = grpc.SetTrailer(ctx, metadata.MD{propagation.RequestIDHeader: {r.id()}})
 	return st.Err()

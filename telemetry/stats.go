@@ -14,7 +14,10 @@ const (
 	StateUnsupported State = "unsupported" // the back end does not take it; tried again every 5 minutes
 )
 
-// Stats counts, per signal, what became of the telemetry of a handle.
+// Stats counts, per signal, what became of the telemetry of a handle. The same is
+// among its metrics, as otel.sdk.exporter.*.exported, otel.sdk.processor.*.processed
+// and otel.sdk.processor.*.queue.size of the semantic conventions: there, points
+// with error.type are those that failed, or that a full queue dropped.
 type Stats struct {
 	Traces  SignalStats // in spans
 	Metrics SignalStats // in data points

@@ -166,7 +166,7 @@ func build(ctx context.Context, o *options) (*core, error) {
 		if !o.withoutGlobals {
 			muteSDK()
 		}
-		errs = append(errs, c.buildTraces(ctx, env), c.buildMetrics(ctx, env), c.buildLogs(ctx, env))
+		errs = append(errs, c.buildTraces(ctx, env), c.buildMetrics(ctx, env), c.buildLogs(ctx, env), c.observeSelf())
 		if !o.withoutGlobals {
 			c.diag.install()
 		}
