@@ -13,7 +13,7 @@
 //		...
 //	}
 //
-//	conn, err := grpc.NewClient("dns:///users:50051", append(interceptors.DialOptions(),
+//	conn, err := grpc.NewClient("dns:///users:50051", append(interceptors.DialOptions(interceptors.WithLogger(tel.Logger())),
 //		grpc.WithTransportCredentials(creds))...)
 //
 // Every call, unary or a stream of any kind, then has one span, one point in

@@ -2,12 +2,13 @@
 // writing an interceptor simple: one function, right for unary calls and all
 // kinds of streams, on both sides.
 //
-//	server := grpc.NewServer(interceptors.ServerOptions()...)
+//	server := grpc.NewServer(interceptors.ServerOptions(interceptors.WithLogger(logger))...)
 //
-//	conn, err := grpc.NewClient("dns:///users:50051", append(interceptors.DialOptions(),
+//	conn, err := grpc.NewClient("dns:///users:50051", append(interceptors.DialOptions(interceptors.WithLogger(logger)),
 //		grpc.WithTransportCredentials(creds))...)
 //
-// That is all a service needs. Every call then has
+// That is all a service needs; without a logger it is [slog.Default]. Every call
+// then has
 //
 //   - a span, named after its method, in one trace with its caller and all it
 //     calls;
@@ -75,19 +76,35 @@
 // # What a server lets happen
 //
 // The suite's own interceptors for servers are made for this order, outermost
-// first; ExampleServerOptions has all of it:
+// first:
 //
-//  1. [Timeout] and [MaxTimeout]: whatever follows has a deadline, also asking
-//     who the caller is.
-//  2. [ConcurrencyLimit] or [AdaptiveLimit]: a call that is shed costs nothing
-//     further, and calls that are being authenticated hold a place as well.
-//  3. [Authenticate]: who makes the call, for all that follows. A call that is
-//     refused here takes nobody's tokens.
-//  4. [RateLimit]: by user or tenant. Calls that the user may not make count as
-//     well, so that trying out what is allowed has a limit.
-//  5. [Authorize]: who may make the call.
-//  6. [Validate]: messages, of callers only who may send them.
-//  7. [LogPayloads]: what the handler gets to see. It is off unless it is there.
+//		unary := func(call *interceptors.Call) bool { return call.Kind == interceptors.Unary }
+//
+//		interceptors.ServerOptions(
+//			interceptors.For(unary, interceptors.Timeout(5*time.Second), interceptors.MaxTimeout(time.Minute)),
+//			interceptors.ConcurrencyLimit(1000),
+//			interceptors.Authenticate(interceptors.BearerToken(verify),
+//				interceptors.AllowAnonymous(interceptors.Methods("/grpc.health.v1.Health/*"))),
+//			interceptors.RateLimit(interceptors.NewTokenBucket(10, 20), interceptors.ByUser),
+//			interceptors.Authorize(
+//				interceptors.Anyone("/grpc.health.v1.Health/*"),
+//				interceptors.Allow("/users.v1.UserService/*")),
+//			interceptors.Validate(),
+//			interceptors.LogPayloads(interceptors.PayloadRatio(0.01)))
+//
+//	 1. [Timeout] and [MaxTimeout]: whatever follows has a deadline, also asking
+//	    who the caller is. On a stream it is that of the whole call, and would end a
+//	    healthy one that watches something.
+//	 2. [ConcurrencyLimit] or [AdaptiveLimit]: a call that is shed costs nothing
+//	    further, and calls that are being authenticated hold a place as well.
+//	 3. [Authenticate]: who makes the call, for all that follows. A call that is
+//	    refused here takes nobody's tokens. Probes of health have no credentials and
+//	    need both AllowAnonymous and, in Authorize, Anyone.
+//	 4. [RateLimit]: by user or tenant. Calls that the user may not make count as
+//	    well, so that trying out what is allowed has a limit.
+//	 5. [Authorize]: who may make the call.
+//	 6. [Validate]: messages, of callers only who may send them.
+//	 7. [LogPayloads]: what the handler gets to see. It is off unless it is there.
 //
 // One that refuses a call counts it in rpcscope.server.rejected, by method and
 // rpcscope.rejected.reason, which span and access log have too. A limit for
@@ -169,7 +186,8 @@
 // The suite's own interceptors for clients are made for this order, outermost
 // first:
 //
-//  1. [Timeout]: all attempts together have that long.
+//  1. [Timeout]: all attempts together have that long; a stream as a whole, so
+//     that it is usually for unary calls, as above.
 //  2. [Retry], or [Hedge] for what may run several times at once: everything
 //     below happens for each attempt.
 //  3. [CircuitBreaker]: it judges attempts, and one that it refuses costs the

@@ -20,8 +20,9 @@ import (
 // Three attempts of a second each, for what is safe to do twice; a call that
 // must not be made twice says so.
 func ExampleRetry() {
+	unary := func(call *interceptors.Call) bool { return call.Kind == interceptors.Unary }
 	conn, err := grpc.NewClient("dns:///users:50051", append(interceptors.DialOptions(
-		interceptors.Timeout(5*time.Second),
+		interceptors.For(unary, interceptors.Timeout(5*time.Second)),
 		interceptors.Retry(interceptors.RetryPolicy{PerAttemptTimeout: time.Second}),
 	), grpc.WithTransportCredentials(credentials.NewTLS(nil)))...)
 	if err != nil {

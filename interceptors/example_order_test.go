@@ -22,8 +22,9 @@ func ExampleServerOptions() {
 	verify := func(_ context.Context, token string) (propagation.Identity, error) {
 		return propagation.Identity{}, fmt.Errorf("no token of %d bytes is known", len(token))
 	}
+	unary := func(call *interceptors.Call) bool { return call.Kind == interceptors.Unary } // the limit of a stream would be that of all of it
 	server := grpc.NewServer(interceptors.ServerOptions(
-		interceptors.Timeout(5*time.Second), interceptors.MaxTimeout(time.Minute),
+		interceptors.For(unary, interceptors.Timeout(5*time.Second), interceptors.MaxTimeout(time.Minute)),
 		interceptors.ConcurrencyLimit(1000),
 		interceptors.Authenticate(interceptors.BearerToken(verify), interceptors.AllowAnonymous(interceptors.Methods("/grpc.health.v1.Health/*"))),
 		interceptors.RateLimit(interceptors.NewTokenBucket(10, 20), interceptors.ByUser),

@@ -24,7 +24,8 @@ var ErrTimeout = errors.Define(codes.DeadlineExceeded, "rpcscope", "TIMEOUT", "t
 //	interceptors.For(interceptors.Methods("/users.v1.UserService/*"), interceptors.Timeout(2*time.Second), interceptors.MaxTimeout(10*time.Second)),
 //
 // Where several apply to a call the shortest counts. On a stream the deadline is
-// that of the whole call, on both sides. Put it first: what comes before it has
+// that of the whole call, on both sides: one that is healthy and watches something
+// ends too, unless [For] keeps streams out. Put it first: what comes before it has
 // no deadline, and on a client it is that of all attempts together.
 //
 // On a server a stream whose deadline passes has ended for the caller at once,
