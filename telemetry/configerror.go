@@ -73,22 +73,25 @@ func (e ConfigError) Is(target error) bool {
 // one line for each setting, however many signals share it.
 type setupError struct{ errs []error }
 
-// joinSetup is nil if all of errs are. It takes joined ones apart.
+// joinSetup is nil if all of errs are.
 func joinSetup(errs ...error) error {
-	e := &setupError{}
+	if errs = flattened(errs); len(errs) > 0 {
+		return &setupError{errs}
+	}
+	return nil
+}
+
+// flattened are errs that are not nil, joined ones taken apart.
+func flattened(errs []error) []error {
+	var flat []error
 	for _, err := range errs {
-		if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // as it was made
-			if inner, ok := joinSetup(joined.Unwrap()...).(*setupError); ok {
-				e.errs = append(e.errs, inner.errs...)
-			}
+		if joined, ok := err.(interface{ Unwrap() []error }); ok {
+			flat = append(flat, flattened(joined.Unwrap())...)
 		} else if err != nil {
-			e.errs = append(e.errs, err)
+			flat = append(flat, err)
 		}
 	}
-	if len(e.errs) == 0 {
-		return nil
-	}
-	return e
+	return flat
 }
 
 func (e *setupError) Unwrap() []error { return e.errs }
