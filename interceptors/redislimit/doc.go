@@ -31,9 +31,10 @@
 // # When Redis is in trouble
 //
 // No call waits longer than [WithTimeout] for Redis, 50 ms unless told otherwise,
-// nor longer than its context. When Redis did not answer three times in a row, it is
-// not asked at all for about a second, and then by one call at a time until it
-// answers. Meanwhile every decision is an error at once: calls are let happen, or refused
+// nor longer than half of the time that is left to it. When Redis did not answer three
+// times in a row, it is not asked at all for about a second, and then by one call at a
+// time until it answers; of calls that had less than a tenth of WithTimeout to wait none
+// counts. Meanwhile every decision is an error at once: calls are let happen, or refused
 // with [interceptors.FailClosed], and either way counted in
 // rpcscope.server.limiter.failures. A client whose own timeouts are longer than
 // that of the limiter keeps a connection that does not answer until they are

@@ -38,8 +38,9 @@ type Option func(*Limiter)
 // servers should, and several limits of a server must not.
 func WithPrefix(prefix string) Option { return func(l *Limiter) { l.prefix = prefix } }
 
-// WithTimeout sets how long a call waits for Redis at most. The default is 50 ms.
-// It panics if d is not positive.
+// WithTimeout sets how long a call waits for Redis at most; one that has a deadline
+// waits for half of what is left of it at most. The default is 50 ms. It panics if d
+// is not positive.
 func WithTimeout(d time.Duration) Option {
 	if d <= 0 {
 		panic(fmt.Sprintf("redislimit: WithTimeout: %v, want more than 0", d))
@@ -87,13 +88,16 @@ func (l *Limiter) Allow(ctx context.Context, key string) (interceptors.Decision,
 	if !l.circuit.enter(time.Now()) {
 		return interceptors.Decision{}, errPaused
 	}
-	reply, err := l.ask(ctx, l.name(key))
+	wait := l.waits(ctx)
+	reply, err := l.ask(ctx, l.name(key), wait)
 	var answer redis.Error
 	switch {
 	case err == nil || errors.As(err, &answer):
 		l.circuit.leave(answered, time.Now()) // what Redis says no to is no matter of waiting
-	case ctx.Err() != nil:
-		l.circuit.leave(unknown, time.Now()) // the call is over, which says nothing about Redis
+	case errors.Is(ctx.Err(), context.Canceled), wait < l.timeout/10:
+		// It says nothing about Redis: callers, who choose their deadlines, could
+		// otherwise switch off the limit for all.
+		l.circuit.leave(unknown, time.Now())
 	default:
 		l.circuit.leave(failed, time.Now())
 	}
@@ -109,11 +113,25 @@ func (l *Limiter) Allow(ctx context.Context, key string) (interceptors.Decision,
 	}, nil
 }
 
+// waits is how long the call can wait for Redis: half of its time is its own.
+func (l *Limiter) waits(ctx context.Context) time.Duration {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return l.timeout
+	}
+	return min(l.timeout, time.Until(deadline)/2)
+}
+
+// noAnswer is that there was none within so long.
+type noAnswer time.Duration
+
+func (d noAnswer) Error() string { return fmt.Sprintf("no answer within %v", time.Duration(d)) }
+
 // ask runs the script, and leaves it alone when ctx is done or the time is over:
 // a client waits for its own timeouts unless it was told otherwise, and those are
 // seconds.
-func (l *Limiter) ask(ctx context.Context, name string) ([]int64, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, l.timeout, fmt.Errorf("no answer within %v", l.timeout))
+func (l *Limiter) ask(ctx context.Context, name string, wait time.Duration) ([]int64, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, wait, noAnswer(wait))
 	defer cancel()
 	type answer struct {
 		numbers []int64

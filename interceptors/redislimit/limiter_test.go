@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -155,19 +156,71 @@ func TestStalledRedisIsNotWaitedFor(t *testing.T) {
 	}
 }
 
-// A call that is over is not a failure of Redis.
-func TestCallThatIsOver(t *testing.T) {
-	client := redis.NewClient(&redis.Options{Addr: stalled(t), ReadTimeout: 100 * time.Millisecond, MaxRetries: -1})
-	defer client.Close()
-	l := New(client, 10, 10, WithTimeout(time.Minute))
-	for range 2 * patience {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
-		_, err := l.Allow(ctx, "key")
-		cancel()
-		if !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, errPaused) {
-			t.Fatalf("got %v, want the context's error", err)
+// Callers whose deadline is shorter than the timeout are not held up by a Redis that
+// does not answer: of each call it takes a half, and after a few calls nothing.
+func TestStalledRedisAndShortDeadlines(t *testing.T) {
+	l := New(silent{}, 10, 10, WithTimeout(50*time.Millisecond))
+	limit := interceptors.RateLimit(l, interceptors.Global)
+	synctest.Test(t, func(t *testing.T) {
+		for i := range 100 {
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
+			begun, want := time.Now(), time.Duration(0)
+			if i < patience {
+				want = 15 * time.Millisecond
+			}
+			err := limit(ctx, &interceptors.Call{FullMethod: "/a.B/C"}, func(ctx context.Context) error { return ctx.Err() })
+			if took := time.Since(begun); err != nil || took != want {
+				t.Errorf("call %d: got %v after %v, want it let happen after %v", i, err, took, want)
+			}
+			cancel()
 		}
+	})
+}
+
+// What says nothing about Redis: that a call was cancelled, is over, or left it no
+// time. Callers could otherwise switch the limit off for all.
+func TestCallThatLeavesNoTime(t *testing.T) {
+	for name, call := range map[string]func(context.Context) (context.Context, context.CancelFunc){
+		"cancelled meanwhile": func(ctx context.Context) (context.Context, context.CancelFunc) {
+			ctx, cancel := context.WithCancel(ctx)
+			time.AfterFunc(20*time.Millisecond, cancel)
+			return ctx, cancel
+		},
+		"cancelled": func(ctx context.Context) (context.Context, context.CancelFunc) {
+			ctx, cancel := context.WithCancel(ctx)
+			cancel()
+			return ctx, cancel
+		},
+		"over": func(ctx context.Context) (context.Context, context.CancelFunc) {
+			return context.WithTimeout(ctx, -time.Second)
+		},
+		"no time": func(ctx context.Context) (context.Context, context.CancelFunc) {
+			return context.WithTimeout(ctx, 9*time.Millisecond)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := New(silent{}, 10, 10, WithTimeout(50*time.Millisecond))
+				for range 2 * patience {
+					ctx, cancel := call(t.Context())
+					if _, err := l.Allow(ctx, "key"); err == nil || errors.Is(err, errPaused) {
+						t.Fatalf("got %v, want an error of this call's own", err)
+					}
+					cancel()
+				}
+			})
+		})
 	}
+}
+
+// silent is a client whose Redis does not answer.
+type silent struct{ redis.Scripter }
+
+func (silent) EvalSha(ctx context.Context, _ string, _ []string, _ ...any) *redis.Cmd {
+	<-ctx.Done()
+	cmd := redis.NewCmd(ctx)
+	cmd.SetErr(ctx.Err())
+	return cmd
 }
 
 // Nobody there: an error at once.
