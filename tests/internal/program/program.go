@@ -81,6 +81,14 @@ func (p *Program) read(r *os.File) {
 	}
 }
 
+// PID returns the id of the process.
+func (p *Program) PID() int { return p.cmd.Process.Pid }
+
+// CPUTime returns how much time of processors the process has taken, which has ended.
+func (p *Program) CPUTime() time.Duration {
+	return p.cmd.ProcessState.UserTime() + p.cmd.ProcessState.SystemTime()
+}
+
 // Find waits for a line like pattern and returns its first group.
 func (p *Program) Find(pattern string) string {
 	p.t.Helper()
