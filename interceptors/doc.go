@@ -78,33 +78,35 @@
 // The suite's own interceptors for servers are made for this order, outermost
 // first:
 //
-//		unary := func(call *interceptors.Call) bool { return call.Kind == interceptors.Unary }
+//	unary := func(call *interceptors.Call) bool { return call.Kind == interceptors.Unary }
 //
-//		interceptors.ServerOptions(
-//			interceptors.For(unary, interceptors.Timeout(5*time.Second), interceptors.MaxTimeout(time.Minute)),
-//			interceptors.ConcurrencyLimit(1000),
-//			interceptors.Authenticate(interceptors.BearerToken(verify),
-//				interceptors.AllowAnonymous(interceptors.Methods("/grpc.health.v1.Health/*"))),
-//			interceptors.RateLimit(interceptors.NewTokenBucket(10, 20), interceptors.ByUser),
-//			interceptors.Authorize(
-//				interceptors.Anyone("/grpc.health.v1.Health/*"),
-//				interceptors.Allow("/users.v1.UserService/*")),
-//			interceptors.Validate(),
-//			interceptors.LogPayloads(interceptors.PayloadRatio(0.01)))
+//	interceptors.ServerOptions(
+//		interceptors.For(unary, interceptors.Timeout(5*time.Second), interceptors.MaxTimeout(time.Minute)),
+//		interceptors.ConcurrencyLimit(1000),
+//		interceptors.Authenticate(interceptors.BearerToken(verify),
+//			interceptors.AllowAnonymous(interceptors.Methods("/grpc.health.v1.Health/*"))),
+//		interceptors.RateLimit(interceptors.NewTokenBucket(10, 20), interceptors.ByUser),
+//		interceptors.Authorize(
+//			interceptors.Anyone("/grpc.health.v1.Health/*"),
+//			interceptors.Allow("/users.v1.UserService/*")),
+//		interceptors.Validate(),
+//		interceptors.LogPayloads(interceptors.PayloadRatio(0.01)))
 //
-//	 1. [Timeout] and [MaxTimeout]: whatever follows has a deadline, also asking
-//	    who the caller is. On a stream it is that of the whole call, and would end a
-//	    healthy one that watches something.
-//	 2. [ConcurrencyLimit] or [AdaptiveLimit]: a call that is shed costs nothing
-//	    further, and calls that are being authenticated hold a place as well.
-//	 3. [Authenticate]: who makes the call, for all that follows. A call that is
-//	    refused here takes nobody's tokens. Probes of health have no credentials and
-//	    need both AllowAnonymous and, in Authorize, Anyone.
-//	 4. [RateLimit]: by user or tenant. Calls that the user may not make count as
-//	    well, so that trying out what is allowed has a limit.
-//	 5. [Authorize]: who may make the call.
-//	 6. [Validate]: messages, of callers only who may send them.
-//	 7. [LogPayloads]: what the handler gets to see. It is off unless it is there.
+// Each has its reason to stand where it does:
+//
+//  1. [Timeout] and [MaxTimeout]: whatever follows has a deadline, also asking
+//     who the caller is. On a stream it is that of the whole call, and would end a
+//     healthy one that watches something.
+//  2. [ConcurrencyLimit] or [AdaptiveLimit]: a call that is shed costs nothing
+//     further, and calls that are being authenticated hold a place as well.
+//  3. [Authenticate]: who makes the call, for all that follows. A call that is
+//     refused here takes nobody's tokens. Probes of health have no credentials and
+//     need both AllowAnonymous and, in Authorize, Anyone.
+//  4. [RateLimit]: by user or tenant. Calls that the user may not make count as
+//     well, so that trying out what is allowed has a limit.
+//  5. [Authorize]: who may make the call.
+//  6. [Validate]: messages, of callers only who may send them.
+//  7. [LogPayloads]: what the handler gets to see. It is off unless it is there.
 //
 // One that refuses a call counts it in rpcscope.server.rejected, by method and
 // rpcscope.rejected.reason, which span and access log have too. A limit for
