@@ -86,8 +86,9 @@ func (s *Stack) start(ctx context.Context, service service, inherited *os.File) 
 		return err
 	}
 	defer log.Close()
-	p.cmd.Dir = s.dir // where nothing of the caller's is
-	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = service.env, log, log
+	p.cmd.Dir = s.dir                              // where nothing of the caller's is
+	p.cmd.Env = append([]string{}, service.env...) // nil would be the caller's
+	p.cmd.Stdout, p.cmd.Stderr = log, log
 	if inherited != nil {
 		p.cmd.ExtraFiles = []*os.File{inherited}
 	}
@@ -108,8 +109,12 @@ func (s *Stack) start(ctx context.Context, service service, inherited *os.File) 
 func (p *process) await(ctx context.Context) error {
 	ticker := time.NewTicker(100 * time.Millisecond)
 	defer ticker.Stop()
+	var last error // of the service, and not of the end of ctx
 	for {
 		err := p.healthy(ctx)
+		if ctx.Err() == nil {
+			last = err
+		}
 		select {
 		case <-p.ended: // also when another program answered in its place
 			return p.ending()
@@ -120,7 +125,7 @@ func (p *process) await(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%s does not become healthy: %w, %w\n%s", p.name, context.Cause(ctx), err, p.tail())
+			return fmt.Errorf("%s does not become healthy: %w (%w)\n%s", p.name, context.Cause(ctx), cmp.Or(last, err), p.tail())
 		case <-p.ended:
 			return p.ending()
 		case <-ticker.C:
