@@ -1,8 +1,11 @@
 package main
 
+import "fmt"
+
 func health() board {
 	const (
 		silent = "No process reports its runtime"
+		untold = "No process tells what becomes of its telemetry"
 		labels = "{{service_name}} {{instance}}"
 	)
 	gauge := func(metric string) object {
@@ -16,8 +19,7 @@ func health() board {
 				lines("Goroutines against load", "Live goroutines, and the calls in flight (right axis). Goroutines that stay when the calls have gone are a leak.", "short", silent,
 					query(`sum by (service_name, instance) (go_goroutine_count{@process})`, "goroutines "+labels),
 					query(`sum by (service_name, instance) ({__name__=~"rpcscope_(server|client)_active_calls", @process})`, "calls "+labels)).
-					override("/^calls /", property("custom.axisPlacement", "right"), property("custom.fillOpacity", 0),
-						property("custom.lineStyle", object{"fill": "dash", "dash": []int{10, 10}})).wide(12),
+					override("/^calls /", append(dashed, property("custom.axisPlacement", "right"))...).wide(12),
 				lines("Goroutines per call in flight", "Live goroutines for each call that is in flight, or in all where there is none. It falls with load, and rises only where calls "+
 					"leave some behind.", "none", silent,
 					query(`sum by (service_name, instance) (go_goroutine_count{@process})`+
@@ -36,6 +38,31 @@ func health() board {
 				lines("GOGC", "How much the heap may grow before it is collected, as a share of what was live.", "percent", silent, gauge("go_config_gogc_percent")),
 			}},
 			{"Telemetry", []*panel{
+				number("Lost", "Spans, log records and data points that were dropped, since the queue was full, or not delivered, in the time range.", "short", untold,
+					[]step{{nil, "green"}, {1, "red"}},
+					query(`sum(`+lost("increase", "$__range")+`)`, "__auto")).decimals(0).tall(),
+				number("Spans dropped", "Spans that were never sent, since the queue was full, in the time range. A larger OTEL_BSP_MAX_QUEUE_SIZE or a faster collector helps.",
+					"short", untold, []step{{nil, "green"}, {1, "red"}},
+					query(`sum(increase(otel_sdk_processor_span_processed_total{error_type="queue_full", @process}[$__range]))`, "__auto")).decimals(0).tall(),
+				lines("Telemetry lost", "Spans, log records and data points per second that were dropped, since the queue was full, or failed, since they could not be delivered.",
+					"short", untold,
+					query(lost("rate", "$__rate_interval"), "{{signal}} {{fate}} "+labels)),
+				lines("Telemetry delivered", "Spans, log records and data points per second that the back end has accepted.", "short", untold,
+					query(either(
+						part{`rate(otel_sdk_exporter_span_exported_total{error_type="", @process}[$__rate_interval])`, "spans", "delivered"},
+						part{`rate(otel_sdk_exporter_log_exported_total{error_type="", @process}[$__rate_interval])`, "log records", "delivered"},
+						part{`rate(otel_sdk_exporter_metric_data_point_exported_total{error_type="", @process}[$__rate_interval])`, "data points", "delivered"},
+					), "{{signal}} "+labels)),
+				lines("Telemetry processed and queued", "Spans and log records per second that were exported or given up, and how many wait (dashed). "+
+					"At OTEL_BSP_MAX_QUEUE_SIZE, 2048 by default, more are dropped.", "short", untold,
+					query(either(
+						part{`rate(otel_sdk_processor_span_processed_total{error_type="", @process}[$__rate_interval])`, "spans", "processed"},
+						part{`rate(otel_sdk_processor_log_processed_total{error_type="", @process}[$__rate_interval])`, "log records", "processed"},
+					), "{{signal}} {{fate}} "+labels),
+					query(either(
+						part{`otel_sdk_processor_span_queue_size{@process}`, "spans", "queued"},
+						part{`otel_sdk_processor_log_queue_size{@process}`, "log records", "queued"},
+					), "queued {{signal}} "+labels)).override("/^queued /", dashed...).wide(24),
 				lines("Age of the newest metrics", "Seconds since a process last delivered its metrics. It saws between 0 and the export interval; a line that climbs is a process "+
 					"that is gone, or whose telemetry does not arrive.", "s", "Nothing has delivered metrics in this time range",
 					query(`time() - max by (service_name, instance) (timestamp(target_info{@process}))`, labels)).wide(12),
@@ -57,4 +84,33 @@ func health() board {
 			}},
 		},
 	}
+}
+
+// A part is what one of several metrics tells of a signal.
+type part struct{ expr, signal, fate string }
+
+// either has the parts beside each other, each under its name: not every process exports every signal.
+func either(parts ...part) string {
+	var expr string
+	for i, p := range parts {
+		if i > 0 {
+			expr += " or "
+		}
+		expr += fmt.Sprintf(`label_replace(label_replace(sum by (service_name, instance) (%s), "signal", "%s", "", ""), "fate", "%s", "", "")`, p.expr, p.signal, p.fate)
+	}
+	return expr
+}
+
+// lost is what was never sent, and what was sent in vain.
+func lost(function, window string) string {
+	of := func(metric string) string {
+		return function + `(` + metric + `{error_type!="", @process}[` + window + `])`
+	}
+	return either(
+		part{of("otel_sdk_processor_span_processed_total"), "spans", "dropped"},
+		part{of("otel_sdk_exporter_span_exported_total"), "spans", "failed"},
+		part{of("otel_sdk_processor_log_processed_total"), "log records", "dropped"},
+		part{of("otel_sdk_exporter_log_exported_total"), "log records", "failed"},
+		part{of("otel_sdk_exporter_metric_data_point_exported_total"), "data points", "failed"},
+	)
 }

@@ -129,6 +129,12 @@ func (p *panel) wide(w int) *panel {
 	return p
 }
 
+// tall makes a figure as high as a graph.
+func (p *panel) tall() *panel {
+	p.GridPos.H = 8
+	return p
+}
+
 // link adds a way from each series or value to a page.
 func (p *panel) link(title, url string, blank bool) *panel {
 	links, _ := p.FieldConfig.Defaults["links"].([]object)
@@ -210,6 +216,9 @@ func codeColours() []object {
 	}
 	return overrides
 }
+
+// dashed tells lines of another kind from the rest.
+var dashed = []object{property("custom.lineStyle", object{"fill": "dash", "dash": []int{10, 10}}), property("custom.fillOpacity", 0)}
 
 func fixed(colour string) object {
 	return property("color", object{"mode": "fixed", "fixedColor": colour})

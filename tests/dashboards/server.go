@@ -82,7 +82,7 @@ func server() board {
 					query(`max by (service_name, instance, rpcscope_limit_kind) (rpcscope_server_concurrency_limit{@process})`,
 						"limit {{rpcscope_limit_kind}} {{service_name}} {{instance}}"),
 					query(`sum by (service_name, instance) (rpcscope_server_active_calls{@process})`, "running {{service_name}} {{instance}}")).
-					override("/^limit /", property("custom.lineStyle", object{"fill": "dash", "dash": []int{10, 10}}), property("custom.fillOpacity", 0)),
+					override("/^limit /", dashed...),
 				lines("Panics by method", "Panics per second of handlers and interceptors. The traces of a method with code INTERNAL have the stack.", "short",
 					"No server has panicked",
 					query(`sum by (service_name, rpc_method) (rate(rpcscope_server_panics_total{@calls}[$__rate_interval]))`, "{{rpc_method}} {{service_name}}")).

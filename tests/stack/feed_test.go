@@ -43,7 +43,6 @@ func feed(t *testing.T, b *backend) time.Time {
 		telemetry.WithResourceAttributes(attribute.String("service.namespace", "users"), attribute.String("service.version", "1.2.3")),
 		telemetry.WithEndpoint(b.URL),
 		telemetry.WithProtocol("http/protobuf"),
-		telemetry.WithoutLogs(),
 		telemetry.WithMetricInterval(time.Hour), // feed flushes
 		telemetry.WithView(b.created.view),
 	)
@@ -171,7 +170,7 @@ func connect(t *testing.T, tel *telemetry.Telemetry) (testgrpc.TestServiceClient
 		interceptors.WithTracerProvider(tel.TracerProvider()),
 		interceptors.WithMeterProvider(tel.MeterProvider()),
 		interceptors.WithPropagator(tel.Propagator()),
-		interceptors.WithLogger(slog.New(slog.DiscardHandler)),
+		interceptors.WithLogger(slog.New(tel.SlogHandler(nil))),
 		interceptors.WithMessageMetrics(),
 	}
 	server := []interceptors.ServerOption{limits()}

@@ -34,7 +34,7 @@ func TestUnderLoad(t *testing.T) {
 		return program.Start(t, []string{
 			"OTEL_SERVICE_NAME=" + name, "OTEL_METRIC_EXPORT_INTERVAL=1000",
 			"OTEL_RESOURCE_ATTRIBUTES=service.namespace=users,service.version=1.2.3,service.instance.id=" + instance,
-			"OTEL_EXPORTER_OTLP_ENDPOINT=" + b.URL, "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf", "OTEL_LOGS_EXPORTER=none",
+			"OTEL_EXPORTER_OTLP_ENDPOINT=" + b.URL, "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf",
 		}, filepath.Join(bin, name), args...)
 	}
 	audit := start("users-audit", "1", "-listen", "127.0.0.1:0", "-faults", "-messages")

@@ -74,7 +74,7 @@ func (i *instruments) missing(families map[string]bool) []string {
 	for name := range i.names {
 		series := strings.ReplaceAll(name, ".", "_") // then come unit and type
 		isIts := func(family string) bool { return family == series || strings.HasPrefix(family, series+"_") }
-		if strings.HasPrefix(name, "rpc") && !slices.ContainsFunc(slices.Collect(maps.Keys(families)), isIts) {
+		if (strings.HasPrefix(name, "rpc") || strings.HasPrefix(name, "otel.sdk.")) && !slices.ContainsFunc(slices.Collect(maps.Keys(families)), isIts) {
 			missing = append(missing, name)
 		}
 	}
@@ -105,8 +105,9 @@ func newBackend(t *testing.T) *backend {
 		func() config.Config { return *cfg }, remote.OTLPOptions{LookbackDelta: lookback})
 	mux := http.NewServeMux()
 	mux.Handle("POST /api/v1/otlp/v1/metrics", b.shift(otlp))
-	// The spans that exemplars point to have somewhere to go.
+	// The spans that exemplars point to have somewhere to go, and so have the logs.
 	mux.HandleFunc("POST /api/v1/otlp/v1/traces", func(http.ResponseWriter, *http.Request) {})
+	mux.HandleFunc("POST /api/v1/otlp/v1/logs", func(http.ResponseWriter, *http.Request) {})
 	srv := httptest.NewServer(mux)
 	b.URL = srv.URL + "/api/v1/otlp"
 	t.Cleanup(func() {
@@ -261,10 +262,10 @@ func (b *backend) labelValues(ctx context.Context, selector, label string, at ti
 	return values, nil
 }
 
-// ours are the names of the metrics of gRPC calls that have arrived, without
+// ours are the names of the metrics of gRPC calls and of telemetry itself that have arrived, without
 // what makes a histogram three series.
 func (b *backend) ours(ctx context.Context, at time.Time) (map[string]bool, error) {
-	v, err := b.query(ctx, `group by (__name__) ({__name__=~"(rpc|rpcscope)_.+"})`, at)
+	v, err := b.query(ctx, `group by (__name__) ({__name__=~"(rpc|rpcscope|otel_sdk)_.+"})`, at)
 	names := map[string]bool{}
 	for _, s := range v {
 		names[family(s.Metric.Get(model.MetricNameLabel))] = true
