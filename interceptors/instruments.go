@@ -30,6 +30,12 @@ const (
 // rpc.server.call.duration and rpc.client.call.duration, in seconds.
 var durationBuckets = []float64{0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10}
 
+// The buckets of the suite's own histograms about deadlines, in seconds and shares.
+var (
+	budgetBuckets = []float64{0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300}
+	shareBuckets  = []float64{0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 1}
+)
+
 // instruments are those of one side.
 type instruments struct {
 	duration metric.Float64Histogram
@@ -37,6 +43,9 @@ type instruments struct {
 	panics   metric.Int64Counter
 
 	rejected metric.Int64Counter
+
+	deadlineBudget metric.Float64Histogram // of calls that Timeout or MaxTimeout has seen
+	deadlineUsed   metric.Float64Histogram
 
 	limiterFailures metric.Int64Counter // servers only
 
@@ -72,6 +81,14 @@ func newInstruments(meter metric.Meter, side Side, c *config) (instruments, erro
 	i.failures = counter("errors", "{error}", "Calls that ended with another code than OK.")
 	i.panics = counter("panics", "{panic}", "Panics of handlers and interceptors.")
 	i.rejected = counter("rejected", "{call}", "Calls that an interceptor refused: by reason.")
+	histogram := func(name, unit, description string, buckets []float64) metric.Float64Histogram {
+		histogram, err := meter.Float64Histogram(prefix+name, metric.WithDescription(description), metric.WithUnit(unit),
+			metric.WithExplicitBucketBoundaries(buckets...))
+		errs = append(errs, err)
+		return histogram
+	}
+	i.deadlineBudget = histogram("deadline.budget", "s", "Time that a call had until its deadline.", budgetBuckets)
+	i.deadlineUsed = histogram("deadline.used", "1", "Share of the time until its deadline that a call took.", shareBuckets)
 	if side == ServerSide {
 		i.limiterFailures = counter("limiter.failures", "{failure}", "Calls, or messages, whose rate limiter failed: by what became of them.")
 	}

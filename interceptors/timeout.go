@@ -39,10 +39,16 @@ var ErrTimeout = errors.Define(codes.DeadlineExceeded, "rpcscope", "TIMEOUT", "t
 // Span and access log have rpcscope.deadline.budget_ms, the time that the call
 // had when it began, rpcscope.deadline.remaining_ms, what was left of it at the
 // end, negative if that came late, and rpcscope.deadline.source, which is
-// caller, default (Timeout) or maximum (MaxTimeout).
+// caller, default (Timeout) or maximum (MaxTimeout). Metrics of the calls that have
+// one are rpcscope.server.deadline.budget, in seconds, and
+// rpcscope.server.deadline.used, the share of it that they took: more than 1 if they
+// came late. On a client they are rpcscope.client.deadline.*.
 func Timeout(d time.Duration) Interceptor {
 	mustLast("Timeout", d)
 	return func(ctx context.Context, call *Call, next Next) error {
+		if !call.hasDeadline() {
+			defer call.tellDeadline(ctx)
+		}
 		if at, ok := callersDeadline(ctx, call); ok {
 			call.add().deadline.meet(at)
 			return next(ctx)
@@ -64,6 +70,9 @@ func Timeout(d time.Duration) Interceptor {
 func MaxTimeout(d time.Duration) Interceptor {
 	mustLast("MaxTimeout", d)
 	return func(ctx context.Context, call *Call, next Next) error {
+		if !call.hasDeadline() {
+			defer call.tellDeadline(ctx)
+		}
 		return limited(ctx, call, next, d, "maximum")
 	}
 }
@@ -115,6 +124,24 @@ const (
 	deadlineRemainingKey = attribute.Key("rpcscope.deadline.remaining_ms")
 	deadlineSourceKey    = attribute.Key("rpcscope.deadline.source")
 )
+
+// hasDeadline tells whether Timeout or MaxTimeout has given the call a deadline, or met
+// its caller's.
+func (c *Call) hasDeadline() bool { return c.added != nil && !c.added.deadline.at.IsZero() }
+
+// tellDeadline records what time the call had, and how much of it it took.
+func (c *Call) tellDeadline(ctx context.Context) {
+	r := c.rpcIn(ctx)
+	if r == nil || !r.observed || !c.hasDeadline() {
+		return
+	}
+	budget, used := c.added.deadline.at.Sub(c.start).Seconds(), 1.0
+	if budget > 0 {
+		used = time.Since(c.start).Seconds() / budget
+	}
+	c.m.e.deadlineBudget.Record(ctx, max(budget, 0), c.m.record...)
+	c.m.e.deadlineUsed.Record(ctx, used, c.m.record...)
+}
 
 // deadline is that of a call, and who set it.
 type deadline struct {

@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc/codes"
 	testpb "google.golang.org/grpc/interop/grpc_testing"
@@ -369,4 +370,45 @@ func TestTimeoutOfALiteralCall(t *testing.T) {
 func TestTimeoutConforms(t *testing.T) {
 	interceptorstest.Run(t, interceptors.Timeout(time.Hour))
 	interceptorstest.Run(t, interceptors.MaxTimeout(time.Hour))
+}
+
+// Calls with a deadline are measured by it, once, however many limits there are.
+func TestDeadlineMetrics(t *testing.T) {
+	everywhere(t, func(t *testing.T, kind interceptors.Kind, side interceptors.Side) {
+		synctest.Test(t, func(t *testing.T) {
+			h := start(t, pausing(func() { <-time.After(15 * time.Second) }), on(side, interceptors.Timeout(time.Hour), interceptors.MaxTimeout(time.Minute)))
+			if err := h.call(context.Background(), kind); err != nil {
+				t.Fatal(err)
+			}
+			h.idle()
+			for name, want := range map[string]float64{"budget": 60, "used": 0.25} {
+				name = "rpcscope." + side.String() + ".deadline." + name
+				data, ok := h.metric(name).(metricdata.Histogram[float64])
+				if !ok || len(data.DataPoints) != 1 {
+					t.Fatalf("%s is %#v, want a histogram with one point", name, h.metric(name))
+				}
+				if p := data.DataPoints[0]; p.Count != 1 || p.Sum != want {
+					t.Errorf("%s: %d calls, in sum %v; want one with %v", name, p.Count, p.Sum, want)
+				}
+			}
+		})
+	})
+}
+
+// A call without a deadline, or one that nobody observes, has no measure.
+func TestNoDeadlineMetrics(t *testing.T) {
+	for name, configure := range map[string]func(*harness){
+		"none":         on(interceptors.ServerSide),
+		"not observed": func(h *harness) {
+			h.servers = append(h.servers, interceptors.Timeout(time.Minute), interceptors.WithFilter(interceptors.Not(interceptors.Methods("*"))))
+		},
+	} {
+		h := start(t, &stub{}, configure)
+		if err := h.call(h.ctx(), interceptors.Unary); err != nil {
+			t.Fatal(err)
+		}
+		if got := h.counts("rpcscope.server.deadline.used", "rpc.method"); len(got) != 0 {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
 }
