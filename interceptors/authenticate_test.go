@@ -639,6 +639,36 @@ func TestRule29TokenOfAuthenticate(t *testing.T) {
 	}
 }
 
+// A short token is taken out where it is quoted, and words that have it in them
+// stay: with the token "no" they are most.
+func TestRule29ShortToken(t *testing.T) {
+	for _, test := range []struct{ token, text, want string }{
+		{"a", "no session for a, nor for 'a'; ask a database at home", "no session for [redacted], nor for '[redacted]'; ask [redacted] database at home"},
+		{"ada", "token=ada is not adamant, Canada or ada", "token=[redacted] is not adamant, Canada or [redacted]"},
+		{"7", "7 of 77: code=7", "[redacted] of 77: code=[redacted]"},
+		{"é1", "é1 Cité1", "[redacted] Cité1"},
+		{"==", "want ==, got a==b", "want [redacted], got a==b"},
+		{"adas", "adas is not in Canadas", "[redacted] is not in Can[redacted]"}, // no short one
+	} {
+		for how, err := range map[string]error{
+			"plain": errors.New(test.text),
+			"typed": errors.Unauthenticated("%s", test.text).WithCause(errors.New(test.text)),
+		} {
+			ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs("authorization", "Bearer "+test.token))
+			_, got := interceptors.BearerToken(func(context.Context, string) (propagation.Identity, error) {
+				return propagation.Identity{}, err
+			}).Authenticate(ctx, &interceptors.Call{})
+			want := test.want
+			if how == "typed" {
+				want = "Unauthenticated: " + want + ": Unauthenticated: " + want + ": " + want // the whole of it is the cause
+			}
+			if fmt.Sprint(got) != want || how == "typed" && errors.Message(got) != test.want {
+				t.Errorf("%s, token %q: got %q and %q to strangers, want %q", how, test.token, got, errors.Message(got), want)
+			}
+		}
+	}
+}
+
 // What verify says without quoting the token arrives as it is.
 func TestErrorOfVerifyStays(t *testing.T) {
 	fails := errors.Unavailable("later").With("zone", "b").WithRetry(time.Second).WithCause(errors.New("introspection: 503"))

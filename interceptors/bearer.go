@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"google.golang.org/grpc/metadata"
 
@@ -26,8 +28,9 @@ const MaxTokenBytes = 16 << 10
 // empty, longer than [MaxTokenBytes], or has a space or a comma in it.
 //
 // The token is in no error, log or span: it is taken out of verify's errors where
-// they quote it, or a part of it between dots. An error that does so loses its
-// details.
+// they quote it, or a part of it between dots. One of up to three bytes is taken
+// out where it stands as a word of its own: within another word nobody could tell
+// it from the text. An error that quotes the token loses its details.
 //
 // A nil verify panics.
 func BearerToken(verify func(ctx context.Context, token string) (propagation.Identity, error)) Authenticator {
@@ -98,20 +101,58 @@ func malformed(format string, args ...any) error {
 
 // withoutToken is err without the token in its texts (rule 29).
 func withoutToken(err error, token string) error {
+	if len(token) <= shortToken {
+		return withCleanTexts(err, func(text string) string { return withoutWord(text, token) })
+	}
 	secrets := []string{token}
 	for part := range strings.SplitSeq(token, ".") {
 		if len(part) >= 16 {
 			secrets = append(secrets, part)
 		}
 	}
-	private, public := err.Error(), errors.Message(err)
-	clean := func(text string) string {
+	return withCleanTexts(err, func(text string) string {
 		for _, s := range secrets {
-			text = strings.ReplaceAll(text, s, "[redacted]")
+			text = strings.ReplaceAll(text, s, redaction)
 		}
 		return text
+	})
+}
+
+const (
+	redaction  = "[redacted]"
+	shortToken = 3 // bytes, which words have in them by chance
+)
+
+// withoutWord is text without word where no letter or digit is beside it.
+func withoutWord(text, word string) string {
+	var b strings.Builder
+	for at := 0; at < len(text); {
+		end := at + len(word)
+		if strings.HasPrefix(text[at:], word) && !endsInWord(text[:at]) && !beginsWithWord(text[end:]) {
+			b.WriteString(redaction)
+			at = end
+			continue
+		}
+		b.WriteByte(text[at])
+		at++
 	}
-	if text := fmt.Sprint(private, public, metadataOf(err)); len(token) < 4 || clean(text) == text {
+	return b.String()
+}
+
+func endsInWord(text string) bool {
+	r, _ := utf8.DecodeLastRuneInString(text)
+	return unicode.IsLetter(r) || unicode.IsDigit(r)
+}
+
+func beginsWithWord(text string) bool {
+	r, _ := utf8.DecodeRuneInString(text)
+	return unicode.IsLetter(r) || unicode.IsDigit(r)
+}
+
+// withCleanTexts is err, with its texts cleaned if that changes any.
+func withCleanTexts(err error, clean func(string) string) error {
+	private, public := err.Error(), errors.Message(err)
+	if text := fmt.Sprintln(private, public, metadataOf(err)); clean(text) == text {
 		return err
 	}
 	cause := errors.New(clean(private))
@@ -129,7 +170,7 @@ func withoutToken(err error, token string) error {
 // metadataOf is what of the error reaches the wire beside its message.
 func metadataOf(err error) any {
 	if e, ok := errors.AsType[*errors.Error](err); ok {
-		return fmt.Sprint(e.Domain(), e.Reason(), e.Metadata(), e.Details())
+		return fmt.Sprintln(e.Domain(), e.Reason(), e.Metadata(), e.Details())
 	}
 	return nil
 }
