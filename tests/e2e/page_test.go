@@ -362,9 +362,14 @@ func (b *tab) named() {
 	seen := map[string]int{}
 	for _, thing := range b.things() {
 		seen[thing.role]++
-		if usable := slices.Contains([]string{"button", "textbox", "combobox", "checkbox", "link", "list", "region", "search", "form"}, thing.role); usable && thing.name == "" && thing.role != "list" {
+		if slices.Contains([]string{"button", "textbox", "combobox", "checkbox", "link", "region", "search", "form"}, thing.role) && thing.name == "" {
 			b.t.Errorf("a %s has no name", thing.role)
 		}
+	}
+	// What stands in an empty field is a name for a browser, and gone once something is typed.
+	unlabelled := obtain(b, chromedp.Evaluate[[]string]("[...document.querySelectorAll('input, select')].filter((e) => e.labels.length === 0).map((e) => e.id)"))
+	if len(unlabelled) > 0 {
+		b.t.Errorf("the fields %q have no label", unlabelled)
 	}
 	for role, want := range map[string]int{"RootWebArea": 1, "banner": 1, "main": 1} {
 		if seen[role] != want {
