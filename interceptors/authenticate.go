@@ -127,13 +127,11 @@ func (a *authentication) intercept(ctx context.Context, call *Call, next Next) e
 		}
 		return err
 	}
+	if call.Kind != Unary && a.every > 0 {
+		return a.recheck(ctx, call, id, next)
+	}
 	inner := propagation.ContextWithIdentity(ctx, id)
-	switch {
-	case call.Kind == Unary:
-		return next(inner)
-	case a.every > 0:
-		return a.recheck(ctx, inner, call, id, next)
-	case !id.ExpiresAt.IsZero():
+	if call.Kind != Unary && !id.ExpiresAt.IsZero() {
 		return untilExpiry(inner, call, id.ExpiresAt, next)
 	}
 	return next(inner)

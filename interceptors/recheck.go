@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel"
@@ -24,8 +25,9 @@ import (
 // A refusal ends the stream with it, and so does, as [ErrUnauthenticated], an
 // identity that is another user's or tenant's, or has lost a role or a scope: what
 // was allowed was allowed for those. A later ExpiresAt lets the stream last longer,
-// an earlier one ends it earlier; its context has no deadline then. An error with a
-// code other than Unauthenticated and PermissionDenied says nothing about the
+// an earlier one ends it earlier; its context has no deadline then. The identity in
+// the context, and in those derived from it, is always the last answer. An error with
+// a code other than Unauthenticated and PermissionDenied says nothing about the
 // caller: the stream lasts, and the next time is asked again. How often that
 // happened is rpcscope.auth.rechecks_failed of span and log.
 //
@@ -44,11 +46,13 @@ func Recheck(every time.Duration) AuthOption {
 const recheckFailuresKey = attribute.Key("rpcscope.auth.rechecks_failed")
 
 // recheck lets the stream last while the Authenticator, asked with ctx, does not
-// object. inner is the context of the stream.
-func (a *authentication) recheck(ctx, inner context.Context, call *Call, id propagation.Identity, next Next) error {
-	inner, cancel := context.WithCancelCause(inner)
+// object.
+func (a *authentication) recheck(ctx context.Context, call *Call, id propagation.Identity, next Next) error {
+	current := &renewable{Context: ctx}
+	current.set(id)
+	inner, cancel := context.WithCancelCause(current)
 	ctx, giveUp := context.WithCancel(ctx)
-	w := &watch{auth: a, ctx: ctx, end: cancel, id: id}
+	w := &watch{auth: a, ctx: ctx, end: cancel, id: id, current: current}
 	// Interceptors further inside may be using the call while it is asked about.
 	w.call = &Call{FullMethod: call.FullMethod, Kind: call.Kind, Side: call.Side, start: call.start, m: call.m, ctx: ctx}
 	defer cancel(nil)
@@ -66,12 +70,27 @@ func (a *authentication) recheck(ctx, inner context.Context, call *Call, id prop
 	return err
 }
 
+// renewable is a context whose identity is the last one that was set, for contexts
+// that were derived from it before as well.
+type renewable struct {
+	context.Context // without an identity
+	identified      atomic.Pointer[context.Context]
+}
+
+func (r *renewable) set(id propagation.Identity) {
+	ctx := propagation.ContextWithIdentity(r.Context, id)
+	r.identified.Store(&ctx)
+}
+
+func (r *renewable) Value(key any) any { return (*r.identified.Load()).Value(key) }
+
 // watch is a stream that is watched, with a timer and without a goroutine.
 type watch struct {
-	auth *authentication
-	ctx  context.Context
-	call *Call
-	end  context.CancelCauseFunc
+	auth    *authentication
+	ctx     context.Context
+	call    *Call
+	end     context.CancelCauseFunc
+	current *renewable
 
 	mu      sync.Mutex
 	timer   *time.Timer
@@ -158,6 +177,7 @@ func (w *watch) check() error {
 		return ErrUnauthenticated.WithCause(errors.New("interceptors: the caller's identity has changed since the stream began"))
 	case err == nil:
 		w.id = id
+		w.current.set(id)
 	default:
 		w.failures++
 		if expired(w.id) {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel"
+	otelpropagation "go.opentelemetry.io/otel/propagation"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -124,6 +125,48 @@ func TestRecheck(t *testing.T) {
 	}
 }
 
+// The identity that the context of a stream has is the one that was last answered,
+// also in contexts that were derived from it before: with it go the calls that the
+// handler makes.
+func TestRecheckRenewsTheIdentity(t *testing.T) {
+	for _, kind := range kinds[1:] {
+		t.Run(kind.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a := interceptors.AuthenticatorFunc(func(context.Context, *interceptors.Call) (propagation.Identity, error) {
+					return propagation.Identity{UserID: "ada", Roles: []string{"admin"}, ExpiresAt: time.Now().Add(15 * time.Minute)}, nil
+				})
+				p := propagation.New()
+				h := start(t, stubOf(func(s stream) error {
+					begun, _ := propagation.IdentityFromContext(s)
+					derived, cancel := context.WithCancel(context.WithValue(s, t, "value"))
+					defer cancel()
+					for range 3 {
+						<-time.After(12 * time.Minute)
+						for _, ctx := range []context.Context{s, derived} {
+							id, _ := propagation.IdentityFromContext(ctx)
+							if left := time.Until(id.ExpiresAt); !id.Verified() || left <= 0 || left > 15*time.Minute || !id.ExpiresAt.After(begun.ExpiresAt) || id.UserID != "ada" || len(id.Roles) != 1 {
+								t.Errorf("the identity is %+v, verified: %v, with %v left, after a renewal", id, id.Verified(), left)
+							}
+							sent := otelpropagation.MapCarrier{}
+							p.Inject(ctx, sent)
+							if got, want := sent["baggage"], "user.id=ada"; got != want {
+								t.Errorf("a call that the handler makes has the baggage %q, want %q", got, want)
+							}
+						}
+					}
+					if derived.Value(t) != "value" {
+						t.Error("the context has lost a value")
+					}
+					return s.Err()
+				}), onServer(interceptors.Authenticate(a, interceptors.Recheck(10*time.Minute))))
+				if err := h.silent(context.Background(), kind); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
 // handled is what OpenTelemetry's error handler is told until the test ends.
 func handled(t *testing.T) func() []string {
 	var mu sync.Mutex
@@ -190,6 +233,9 @@ func TestRecheckSeesTheCall(t *testing.T) {
 		func(ctx context.Context, call *interceptors.Call, next interceptors.Next) error {
 			for range 50 {
 				<-asked
+				if id, ok := propagation.IdentityFromContext(ctx); !ok || id.UserID != "ada" {
+					t.Errorf("the identity is %+v", id)
+				}
 				call.AddAttributes()
 				call.OnSend(func(any) error { return nil })
 				if err := next(context.WithValue(ctx, t, 1)); err != nil {
