@@ -60,6 +60,9 @@ func client() board {
 						"{{rpc_method}}")).belowZero(),
 				graph("Who calls whom", "Services and the calls between them, as Jaeger has found them in traces.", "Jaeger has no traces of calls between services"),
 			}},
+			{"Deadlines", append(deadlines("client", buckets),
+				heatmap("Deadline used, heatmap", "How many calls took what share of their time. The dots are exemplars: click one to open its trace.", "percentunit", noDeadlines,
+					`rpcscope_client_deadline_used_bucket{@calls}`))},
 			{"Retries and breakers", []*panel{
 				timeline("Circuit breakers", "What each circuit breaker lets through: all calls (closed), a few to see how they fare (half-open), or none (open).",
 					"No client has a circuit breaker that was used",

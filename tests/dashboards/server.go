@@ -74,6 +74,13 @@ func server() board {
 					query(`sum by (service_name, rpcscope_ratelimit_policy, rpcscope_ratelimit_outcome) (rate(rpcscope_server_limiter_failures_total{@calls}[$__rate_interval]))`,
 						"{{rpcscope_ratelimit_policy}} {{rpcscope_ratelimit_outcome}} {{service_name}}")),
 			}},
+			{"Deadlines", append(deadlines("server", buckets),
+				lines("Calls without a limit", "Share of calls that neither interceptors.Timeout nor MaxTimeout sees: where their callers set no deadline they may go on for ever.",
+					"percentunit", noDeadlines,
+					query(`1 - (sum by (service_name, rpc_method) (rate(rpcscope_server_deadline_budget_seconds_count{@calls}[$__rate_interval]))`+
+						` or 0 * sum by (service_name, rpc_method) (rate(`+count+`{@calls}[$__rate_interval])))`+
+						` / sum by (service_name, rpc_method) (rate(`+count+`{@calls}[$__rate_interval]))`, "{{rpc_method}} {{service_name}}")).traces("rpc_method"),
+			)},
 			{"What goes on", []*panel{
 				lines("In flight by method", "Calls begun and not ended. A line that only rises is a leak or a handler that hangs.", "short", "No server reports",
 					query(`sum by (service_name, rpc_method) (rpcscope_server_active_calls{@calls})`, "{{rpc_method}} {{service_name}}")).traces("rpc_method"),
@@ -89,5 +96,22 @@ func server() board {
 					traces("rpc_method"),
 			}},
 		},
+	}
+}
+
+const noDeadlines = "No deadlines: interceptors.Timeout and MaxTimeout measure them"
+
+// deadlines show how long the calls of a side have, how long they take, and what share of the time that is.
+func deadlines(side, durations string) []*panel {
+	budget := func(q string) string {
+		return `histogram_quantile(` + q + `, sum by (le) (rate(rpcscope_` + side + `_deadline_budget_seconds_bucket{@calls}[$__rate_interval])))`
+	}
+	return []*panel{
+		lines("Deadline budget", "How long calls have until their deadline when they begin: half of them less than p50, one in twenty less than p5. Where "+
+			"the p99 of what they take comes near, calls run out of time. The dots are exemplars: click one to open its trace.", "s", noDeadlines,
+			query(budget("0.5"), "p50 had"), exemplars(query(budget("0.05"), "p5 had")),
+			query(`histogram_quantile(0.99, sum by (le) (rate(`+durations+`[$__rate_interval])))`, "p99 took")),
+		lines("Deadline used", "What share of their time calls take: at 100 % their caller has gone. The dots are exemplars: click one to open its trace.",
+			"percentunit", noDeadlines, quantiles(`rpcscope_`+side+`_deadline_used_bucket{@calls}`)...),
 	}
 }

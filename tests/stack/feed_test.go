@@ -172,6 +172,7 @@ func connect(t *testing.T, tel *telemetry.Telemetry) (testgrpc.TestServiceClient
 		interceptors.WithPropagator(tel.Propagator()),
 		interceptors.WithLogger(slog.New(tel.SlogHandler(nil))),
 		interceptors.WithMessageMetrics(),
+		interceptors.MaxTimeout(time.Minute),
 	}
 	server := []interceptors.ServerOption{limits()}
 	dial := []interceptors.ClientOption{

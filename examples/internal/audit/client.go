@@ -30,12 +30,14 @@ const defaultTimeout = time.Second
 // Dial returns a client of the audit service at address, each of whose calls takes no longer than timeout; 0: 1 s. It asks for
 // the faults that faults has for "audit"; nil: for none.
 func Dial(address string, timeout time.Duration, faults *fault.Switch, by observe.By, opts ...interceptors.ClientOption) (*Client, error) {
+	if timeout == 0 {
+		timeout = defaultTimeout
+	}
+	// Calls have a deadline when they come here, see outgoing; Timeout measures what they use of it.
+	opts = append([]interceptors.ClientOption{interceptors.Timeout(timeout)}, opts...)
 	conn, err := grpc.NewClient(address, append(interceptors.DialOptions(by.Client(opts...)...), grpc.WithTransportCredentials(insecure.NewCredentials()))...)
 	if err != nil {
 		return nil, err
-	}
-	if timeout == 0 {
-		timeout = defaultTimeout
 	}
 	return &Client{conn: conn, audit: auditv1.NewAuditServiceClient(conn), timeout: timeout, faults: faults}, nil
 }
