@@ -41,7 +41,7 @@ const root = "../.."
 
 // settling is how long what was sent may take until it is seen everywhere. Rules of windows of days are evaluated once a
 // minute, and what asks for their result comes after.
-const settling = 3 * time.Minute
+const settling = 5 * time.Minute
 
 // TestBackends starts what make stack starts, on free ports, with more load of every kind, and reads back from the real
 // Prometheus and the real Jaeger what they make of it.
