@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"net"
+	"reflect"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -593,13 +595,20 @@ func TestRule29TokenOfAuthenticate(t *testing.T) {
 		"wrapped": func(token string) error { return fmt.Errorf("introspect %s: %w", token, errors.Unavailable("later")) },
 		"network": func(token string) error { return fmt.Errorf("introspect %s: %w", token, context.DeadlineExceeded) },
 		"joined":  func(token string) error { return errors.Join(errors.New(token), errors.PermissionDenied("locked")) },
+		"panic":   func(token string) error { return panics(fmt.Errorf("cannot parse %q", token)) },
+		"panic, value": func(token string) error {
+			return panics(struct{ segments []string }{strings.Split(token, ".")})
+		},
+		"panic, typed": func(token string) error { return panics(errors.Unavailable("%s: later", token).With("tried", token)) },
 	}
 	for how, quote := range quoting {
 		for _, opts := range [][]interceptors.AuthOption{nil, {interceptors.AllowAnonymous(interceptors.Methods("*"))}} {
 			t.Run(fmt.Sprintf("%s/%d", how, len(opts)), func(t *testing.T) {
 				var plain atomic.Pointer[error]
 				a := interceptors.BearerToken(func(_ context.Context, token string) (propagation.Identity, error) {
-					err := quote(token)
+					err := error(errors.Internal(errors.New("panic")))
+					plain.Store(&err)
+					err = quote(token)
 					plain.Store(&err)
 					return propagation.Identity{}, err
 				})
@@ -630,6 +639,9 @@ func TestRule29TokenOfAuthenticate(t *testing.T) {
 							t.Errorf("%s holds %s: %s", where, s, text[max(at-300, 0):at])
 						}
 					}
+				}
+				if strings.HasPrefix(how, "panic") && !strings.Contains(string(recorded), "interceptors_test.panics(") {
+					t.Errorf("the span does not say where it panicked: %s", recorded)
 				}
 				if opts == nil && how != "reason" && how != "details" && !strings.Contains(h.logs.String(), "[redacted]") {
 					t.Errorf("the log does not say that something is missing: %s", h.logs)
@@ -666,6 +678,26 @@ func TestRule29ShortToken(t *testing.T) {
 				t.Errorf("%s, token %q: got %q and %q to strangers, want %q", how, test.token, got, errors.Message(got), want)
 			}
 		}
+	}
+}
+
+//go:noinline
+func panics(value any) error { panic(value) }
+
+// A panic of verify that does not quote the token goes on as it is.
+func TestPanicOfVerifyStays(t *testing.T) {
+	for _, want := range []any{"no database", fs.ErrNotExist, []int{1}} {
+		a := interceptors.BearerToken(func(context.Context, string) (propagation.Identity, error) { panic(want) })
+		ctx := metadata.NewIncomingContext(t.Context(), metadata.Pairs("authorization", "Bearer "+secret))
+		func() {
+			defer func() {
+				if got := recover(); !reflect.DeepEqual(got, want) {
+					t.Errorf("panicked with %#v, want %#v", got, want)
+				}
+			}()
+			_, err := a.Authenticate(ctx, &interceptors.Call{})
+			t.Errorf("it returned %v, want a panic", err)
+		}()
 	}
 }
 

@@ -30,7 +30,8 @@ const MaxTokenBytes = 16 << 10
 // The token is in no error, log or span: it is taken out of verify's errors where
 // they quote it, or a part of it between dots. One of up to three bytes is taken
 // out where it stands as a word of its own: within another word nobody could tell
-// it from the text. An error that quotes the token loses its details.
+// it from the text. An error that quotes the token loses its details. The same goes
+// for what verify panics with.
 //
 // A nil verify panics.
 func BearerToken(verify func(ctx context.Context, token string) (propagation.Identity, error)) Authenticator {
@@ -42,6 +43,7 @@ func BearerToken(verify func(ctx context.Context, token string) (propagation.Ide
 		if err != nil {
 			return propagation.Identity{}, err
 		}
+		defer panicWithout(token)
 		id, err := verify(ctx, token)
 		if err != nil {
 			return propagation.Identity{}, withoutToken(err, token)
@@ -97,6 +99,23 @@ func onlyValue(ctx context.Context, header string) (string, error) {
 
 func malformed(format string, args ...any) error {
 	return ErrUnauthenticated.WithCause(fmt.Errorf("interceptors: "+format, args...))
+}
+
+// panicWithout is deferred: it lets a panic go on, without the token in its value. The
+// frames that panicked stay on the stack.
+func panicWithout(token string) {
+	v := recover()
+	if v == nil { // none, or runtime.Goexit, which goes on
+		return
+	}
+	if err, ok := v.(error); ok {
+		panic(withoutToken(err, token))
+	}
+	text := fmt.Sprint(v)
+	if clean := withoutToken(errors.New(text), token).Error(); clean != text {
+		v = clean
+	}
+	panic(v)
 }
 
 // withoutToken is err without the token in its texts (rule 29).
