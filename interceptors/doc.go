@@ -73,6 +73,55 @@
 // are counted in rpcscope.server.errors and rpcscope.client.errors by a bounded
 // number of reasons.
 //
+// # The log
+//
+// Every record is "server call" or "client call", and, with [LogPayloads], "server
+// message" or "client message". These are the keys of a call's, each where it
+// applies:
+//
+//	rpc.method                      service and method; _OTHER if the server has none of that name
+//	rpc.method_original             what the caller called it then
+//	rpc.kind                        unary, client_stream, server_stream or bidi_stream
+//	rpc.response.status_code        OK, NOT_FOUND, ...
+//	rpc.messages_sent               number of messages, by this side
+//	rpc.messages_received           number of messages, of the other side
+//	duration_us                     microseconds, until the call had ended
+//	request_id                      the same everywhere
+//	trace_id, span_id               of the call's span
+//	server.address, server.port     client: where the call went, as it was dialled
+//	network.peer.address            server: who called, client: who answered
+//	error.message                   the private text of the error
+//	error.domain, error.reason      identity of a typed error
+//	exception.type                  a panic, or with OTEL_SEMCONV_EXCEPTION_SIGNAL_OPT_IN a server's fault:
+//	exception.message               its text
+//	exception.stacktrace            where it was made
+//	user.hash, user.id, tenant.id   what the propagator is to tell of the identity
+//	rpcscope.rejected.reason        why an interceptor refused the call
+//	rpcscope.authorization.missing  what Authorize wanted
+//	rpcscope.auth.rechecks_failed   how often Recheck could not tell
+//	rpcscope.invalid.fields         what Validate found
+//	rpcscope.deadline.budget_ms     what time the call had
+//	rpcscope.deadline.remaining_ms  what was left of it
+//	rpcscope.deadline.source        who said so: caller, default or maximum
+//	rpcscope.ratelimit.policy       PolicyName of the RateLimit that refused or failed
+//	rpcscope.ratelimit.error        why it failed
+//	rpcscope.ratelimit.outcome      what it did then
+//	rpcscope.retry.attempts         how many there were, if several
+//	rpcscope.retry.stopped          why there were no more
+//	rpcscope.breaker.name           the breaker that refused the call
+//	rpcscope.breaker.state          open or half_open
+//	rpcscope.token.refreshed        the first token was refused
+//
+// What [WithAttributes] and [Call.AddAttributes] say is beside them. A message's has
+// rpc.method, rpc.kind, request_id, trace_id and span_id of those, and
+//
+//	rpc.message.type                SENT or RECEIVED
+//	rpc.message.id                  number of the message, from 1
+//	rpc.message.uncompressed_size   bytes
+//	rpcscope.payload                the message as JSON
+//	rpcscope.payload.type           its type
+//	rpcscope.payload.truncated      it is longer than that
+//
 // # What a server lets happen
 //
 // The suite's own interceptors for servers are made for this order, outermost

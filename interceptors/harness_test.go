@@ -121,7 +121,9 @@ func newHarness(t *testing.T) *harness {
 	t.Helper()
 	// What a service does by default: a caller's decision not to sample holds.
 	rec := telemetrytest.New(t, telemetry.WithSampler(sdktrace.ParentBased(sdktrace.AlwaysSample())))
-	return &harness{t: t, rec: rec, spans: spans{rec}, tp: rec.Telemetry().TracerProvider(), logs: &logBuffer{}}
+	h := &harness{t: t, rec: rec, spans: spans{rec}, tp: rec.Telemetry().TracerProvider(), logs: &logBuffer{}}
+	t.Cleanup(func() { wantDocumented(t, h.logs) })
+	return h
 }
 
 // spans are those of a recorder as they are now; its own assertions wait until
