@@ -26,14 +26,20 @@ const (
 	logError     = "error.message"
 )
 
-func (r *rpc) logs(code codes.Code) bool {
+func (r *rpc) logs(code codes.Code) (answer bool) {
+	defer survive(brokenLog, &r.call)
 	wanted := !r.engine().withoutLogging || r.logsException(code)
 	return r.panicked || wanted && r.engine().logger.Enabled(r.call.ctx, levelOf(r.call.Side, code))
 }
 
+// brokenLog is what panicked where a record is not written.
+const brokenLog = "WithLogger: the handler, or a value that it was given,"
+
 // logHandler is the logger's for the calls of the method that end with code:
 // what all of them have in common is rendered here, once.
+// It is nil where that panics.
 func (m *method) logHandler(code codes.Code) slog.Handler {
+	defer survive(brokenLog, &Call{FullMethod: "/" + m.name})
 	common := []slog.Attr{
 		slog.String(string(semconv.RPCMethodKey), m.name),
 		slog.String(logKind, m.kind.String()),
@@ -57,6 +63,10 @@ func (m *method) countsMessages(code codes.Code) bool { return m.kind == Unary &
 // log writes the call's record: one, at its end. The text of an error may hold
 // what the caller must not see; payloads and metadata are never in it.
 func (r *rpc) log(h slog.Handler, code codes.Code, elapsed time.Duration, err error, extra []attribute.KeyValue) {
+	if h == nil {
+		return // it has been reported
+	}
+	defer survive(brokenLog, &r.call)
 	var room [8]slog.Attr
 	attrs := append(room[:0],
 		slog.Int64(logDuration, elapsed.Microseconds()),

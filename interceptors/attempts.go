@@ -80,7 +80,7 @@ func (c clientStats) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Co
 	}
 	a := &attempt{Context: ctx, r: r}
 	if r.spanPerAttempt() {
-		a.Context, a.span = c.tracer.Start(ctx, attemptPrefix+r.call.m.name)
+		a.Context, a.span = r.startSpan(ctx, attemptPrefix+r.call.m.name)
 		a.Context = r.outgoing(a.Context) // the server's span is a child of this one
 	}
 	return a
@@ -181,6 +181,7 @@ func (a *attempt) settle(err error) {
 
 // endAttempt counts an attempt and ends its span, which may be nil.
 func (r *rpc) endAttempt(ctx context.Context, span trace.Span, kind string, err error, over time.Time) {
+	defer survive("WithTracerProvider: the span of an attempt, or a span processor,", &r.call)
 	code := errors.Code(err)
 	ended := r.call.m.outcome(code)
 	r.engine().attempted.Add(ctx, 1, r.call.m.with(ended.attrs[0], attemptKey.String(kind)))

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	otelpropagation "go.opentelemetry.io/otel/propagation"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -115,9 +116,9 @@ func (r *rpc) outgoing(ctx context.Context) context.Context {
 	carrier := outgoings.Get().(*outgoing)
 	*carrier = outgoing{target: r.call.m.target, method: r.call.FullMethod, external: r.engine().external, foreign: foreign != nil}
 	carrier.app, _ = metadata.FromOutgoingContext(ctx)
-	own.Inject(ctx, carrier)
+	r.inject(ctx, own, carrier)
 	if foreign != nil {
-		foreign.Inject(ctx, carrier) // and who knows what it keeps
+		r.inject(ctx, foreign, carrier) // and who knows what it keeps
 		return carrier.context(ctx)
 	}
 	ctx = carrier.context(ctx)
@@ -125,6 +126,16 @@ func (r *rpc) outgoing(ctx context.Context) context.Context {
 	outgoings.Put(carrier)
 	return ctx
 }
+
+// inject is the propagator's Inject. Where that panics the call goes without.
+func (r *rpc) inject(ctx context.Context, p otelpropagation.TextMapPropagator, carrier *outgoing) {
+	defer survive(brokenPropagator, &r.call)
+	p.Inject(ctx, carrier)
+}
+
+// brokenPropagator is what panicked where a call goes or comes without what travels
+// with it.
+const brokenPropagator = "WithPropagator: the propagator"
 
 // endWith ends the call with err as the caller gets it.
 func (r *rpc) endWith(err error) {

@@ -93,7 +93,7 @@ func (f PriorityFunc) share(ctx context.Context, call *Call, limit int) int {
 }
 
 func (f PriorityFunc) of(ctx context.Context, call *Call) Priority {
-	defer survive("PriorityFunc", call)
+	defer survive("PriorityFunc: the function", call)
 	return f(ctx, call)
 }
 

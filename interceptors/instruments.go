@@ -126,7 +126,7 @@ type method struct {
 type outcome struct {
 	attrs  []attribute.KeyValue // of the span, and beside the method's of the duration
 	record []metric.RecordOption
-	log    slog.Handler // has the attributes that are the same for all of them
+	log    slog.Handler // has the attributes that are the same for all of them; nil if it panicked
 }
 
 func newMethod(e *engine, name string, kind Kind, addr []attribute.KeyValue) *method {
@@ -161,7 +161,9 @@ func (m *method) outcome(code codes.Code) *outcome {
 		o.attrs = append(o.attrs, semconv.ErrorTypeKey.String(boundedCodeName(code)))
 	}
 	o.record = []metric.RecordOption{m.with(o.attrs...)}
-	slot.Store(o)
+	if o.log != nil {
+		slot.Store(o)
+	}
 	return o
 }
 

@@ -64,7 +64,12 @@ func (r *rpc) message(ctx context.Context, m message) {
 	if !r.observed {
 		return
 	}
-	if i := r.engine().messages; i != nil {
+	i := r.engine().messages
+	if i == nil && !r.engine().messageEvents {
+		return
+	}
+	defer survive("WithMessageMetrics or WithMessageEvents: an instrument or the span", &r.call)
+	if i != nil {
 		response := m.received == (r.engine().side == ClientSide)
 		size := i.requestSize
 		if response {

@@ -93,7 +93,9 @@ func (c *config) add(i Interceptor) {
 }
 
 // WithTracerProvider sets where spans are made. Without it, or with nil, the
-// global provider of OpenTelemetry is used, also when it is installed later.
+// global provider of OpenTelemetry is used, also when it is installed later. If a
+// sampler or span processor of it panics, that is reported to [otel.Handle] and the
+// call goes on.
 func WithTracerProvider(tp trace.TracerProvider) Option {
 	return option(func(c *config) { c.tracerProvider = tp })
 }
@@ -108,13 +110,16 @@ func WithMeterProvider(mp metric.MeterProvider) Option {
 // travel. Without it, or with nil, each call uses the global propagator of
 // OpenTelemetry. The request id is carried whatever the propagator: where it is
 // not a [*propagation.Propagator], one with default options carries the id
-// beside it.
+// beside it. If p panics, that is reported to [otel.Handle] and the call goes on
+// without what it was to carry.
 func WithPropagator(p otelpropagation.TextMapPropagator) Option {
 	return option(func(c *config) { c.propagator = p })
 }
 
 // WithLogger sets where the access log and the stacks of panics go. Without
-// it, or with nil, [slog.Default] is used as it is when the options are made.
+// it, or with nil, [slog.Default] is used as it is when the options are made. If
+// its handler panics, that is reported to [otel.Handle] and the call goes on
+// without the record.
 func WithLogger(l *slog.Logger) Option {
 	return option(func(c *config) { c.logger = l })
 }

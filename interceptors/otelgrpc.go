@@ -65,9 +65,32 @@ func (e *engine) otelgrpcHandler() stats.Handler {
 	}
 	opts = append(opts, e.otelgrpcOptions...)
 	if e.side == ClientSide {
-		return otelgrpc.NewClientHandler(opts...)
+		return surviving{otelgrpc.NewClientHandler(opts...), e.side}
 	}
-	return otelgrpc.NewServerHandler(opts...)
+	return surviving{otelgrpc.NewServerHandler(opts...), e.side}
+}
+
+// surviving is a handler whose panics end neither a call nor the process.
+type surviving struct {
+	stats.Handler
+	side Side
+}
+
+const brokenOTelGRPC = "WithOTelGRPC: its handler, or a span processor,"
+
+func (h surviving) TagRPC(ctx context.Context, info *stats.RPCTagInfo) (tagged context.Context) {
+	tagged = ctx
+	if r := rpcFromContext(ctx, h.side); r != nil {
+		defer survive(brokenOTelGRPC, &r.call)
+	}
+	return h.Handler.TagRPC(ctx, info)
+}
+
+func (h surviving) HandleRPC(ctx context.Context, event stats.RPCStats) {
+	if r := rpcFromContext(ctx, h.side); r != nil {
+		defer survive(brokenOTelGRPC, &r.call)
+	}
+	h.Handler.HandleRPC(ctx, event)
 }
 
 // recorded returns the call's span, whoever made it, or nil.

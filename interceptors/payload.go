@@ -130,10 +130,13 @@ const (
 	payloadTruncatedKey = "rpcscope.payload.truncated"
 )
 
+// brokenPayloads is what panicked where a message is not logged.
+const brokenPayloads = "LogPayloads: the handler, or a message that it was given,"
+
 // wants tells whether the messages of the call are logged, and where to.
-func (p *payloads) wants(ctx context.Context, call *Call) (*slog.Logger, bool) {
-	logger := p.logger
-	switch {
+func (p *payloads) wants(ctx context.Context, call *Call) (logger *slog.Logger, wanted bool) {
+	defer survive(brokenPayloads, call)
+	switch logger = p.logger; {
 	case logger != nil:
 	case call.m != nil:
 		logger = call.m.e.logger
@@ -164,7 +167,7 @@ func (p *payloads) drawn(id trace.TraceID) bool {
 // log writes the record of the n-th message that goes that way. It is called by
 // the application's goroutines, where nobody else would recover.
 func (p *payloads) log(ctx context.Context, call *Call, to payload, n int64, msg any) {
-	defer survive("LogPayloads", call)
+	defer survive(brokenPayloads, call)
 	var room [11]slog.Attr
 	attrs := append(room[:0],
 		slog.String(string(semconv.RPCMethodKey), strings.TrimPrefix(call.FullMethod, "/")),

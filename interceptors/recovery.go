@@ -58,11 +58,12 @@ func (e *panicError) Unwrap() error {
 	return err
 }
 
-// survive is deferred around functions that are options. They run where nobody
-// else would recover: a panic would end the process.
-func survive(option string, call *Call) {
+// survive is deferred around what is not ours and runs where nobody else would
+// recover: a panic would end the process, or a call that has nothing to do with it.
+func survive(what string, call *Call) {
 	if v := recover(); v != nil {
-		otel.Handle(fmt.Errorf("interceptors: %s: the function panicked for %s: %v", option, call.FullMethod, v))
+		defer func() { _ = recover() }() // a report that panics too has nowhere to go
+		otel.Handle(fmt.Errorf("interceptors: %s panicked for %s: %v", what, call.FullMethod, v))
 	}
 }
 

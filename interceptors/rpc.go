@@ -136,10 +136,18 @@ func (r *rpc) begin() {
 		if r.engine().publicEndpoint {
 			options = r.newRoot(options)
 		}
-		r.Context, _ = r.engine().tracer.Start(r.Context, r.call.m.name, options...)
-		r.call.ctx, r.spanned = r.Context, true
+		if ctx, span := r.startSpan(r.Context, r.call.m.name, options...); span != nil {
+			r.Context, r.call.ctx, r.spanned = ctx, ctx, true
+		}
 	}
 	r.call.m.begin()
+}
+
+// startSpan is the tracer's Start. Where that panics there is no span.
+func (r *rpc) startSpan(ctx context.Context, name string, options ...trace.SpanStartOption) (within context.Context, span trace.Span) {
+	within = ctx
+	defer survive("WithTracerProvider: the tracer, or a sampler or span processor,", &r.call)
+	return r.engine().tracer.Start(ctx, name, options...)
 }
 
 func (r *rpc) newRoot(options []trace.SpanStartOption) []trace.SpanStartOption {
@@ -157,6 +165,10 @@ func (r *rpc) end(code codes.Code, message string, err error) {
 		return
 	}
 	elapsed := time.Since(r.call.start)
+	if r.observed {
+		defer r.over()
+	}
+	defer survive("WithMeterProvider: an instrument", &r.call)
 	ctx := r.traced()
 	if r.panicked {
 		r.engine().panics.Add(ctx, 1, r.call.m.add...)
@@ -168,24 +180,9 @@ func (r *rpc) end(code codes.Code, message string, err error) {
 		}
 		return
 	}
-	span := r.span()
-	recording, logging := span != nil && span.IsRecording(), r.logs(code)
-	var extra []attribute.KeyValue
-	switch {
-	case recording:
-		attrs := r.attributes(append(make([]attribute.KeyValue, 0, len(ended.attrs)+1), ended.attrs...), code, err)
-		span.SetAttributes(attrs...) // at once: each time is a copy of all
-		if failed(r.engine().side, code) {
-			span.SetStatus(otelcodes.Error, message)
-			if r.engine().side == ServerSide {
-				r.exception(span, err)
-			}
-		}
-		extra = attrs[len(ended.attrs):]
-	case logging:
-		var room [4]attribute.KeyValue
-		extra = r.attributes(room[:0], code, err)
-	}
+	logging := r.logs(code)
+	var room [4]attribute.KeyValue
+	extra := r.describe(room[:0], ended, code, message, err, logging)
 	if logging {
 		r.log(ended.log, code, elapsed, err, extra)
 	}
@@ -198,9 +195,36 @@ func (r *rpc) end(code codes.Code, message string, err error) {
 	if code != codes.OK {
 		r.countFailure(ctx, ended, err, tenant)
 	}
+}
+
+// describe tells the span how the call ended, and returns what is for the log as
+// well; room is for that where there is no span.
+func (r *rpc) describe(room []attribute.KeyValue, ended *outcome, code codes.Code, message string, err error, logging bool) (extra []attribute.KeyValue) {
+	defer survive("WithTracerProvider: the span, or WithPropagator's attributes,", &r.call)
+	span := r.span()
+	if span == nil || !span.IsRecording() {
+		if logging {
+			return r.attributes(room, code, err)
+		}
+		return nil
+	}
+	attrs := r.attributes(append(make([]attribute.KeyValue, 0, len(ended.attrs)+1), ended.attrs...), code, err)
+	extra = attrs[len(ended.attrs):]
+	span.SetAttributes(attrs...) // at once: each time is a copy of all
+	if failed(r.engine().side, code) {
+		span.SetStatus(otelcodes.Error, message)
+		if r.engine().side == ServerSide {
+			r.exception(span, err)
+		}
+	}
+	return extra
+}
+
+// over comes last, so that who sees the span end finds the call in the metrics.
+func (r *rpc) over() {
+	defer survive("WithTracerProvider: the span, or a span processor,", &r.call)
 	r.call.m.end()
-	if span != nil && !r.engine().otelgrpc {
-		// Last, so that who sees the span end finds the call in the metrics.
+	if span := r.span(); span != nil && !r.engine().otelgrpc {
 		span.End()
 	}
 }
@@ -246,7 +270,7 @@ func (r *rpc) attributes(attrs []attribute.KeyValue, code codes.Code, err error)
 }
 
 func (r *rpc) attributesOf(f func(context.Context, *Call) []attribute.KeyValue) []attribute.KeyValue {
-	defer survive("WithAttributes", &r.call)
+	defer survive("WithAttributes: the function", &r.call)
 	return f(r.call.ctx, &r.call)
 }
 
@@ -264,7 +288,7 @@ func (e *engine) observes(call *Call) bool {
 	}
 	refused := false // also when the matcher panics
 	func() {
-		defer survive("WithFilter", call)
+		defer survive("WithFilter: the function", call)
 		refused = !e.observe(call)
 	}()
 	return !refused

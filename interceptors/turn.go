@@ -42,7 +42,7 @@ func (c *Call) try(ctx context.Context, t turn, next Next) (err error) {
 	}
 	var span trace.Span
 	if e.tracer != nil {
-		ctx, span = e.tracer.Start(ctx, attemptPrefix+c.m.name, trace.WithAttributes(append(t.attrs,
+		ctx, span = r.startSpan(ctx, attemptPrefix+c.m.name, trace.WithAttributes(append(t.attrs,
 			previousAttemptsKey.Int(t.n-1), transparentRetryKey.Bool(false))...))
 	}
 	returned := false
