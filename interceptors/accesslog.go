@@ -44,8 +44,8 @@ func (m *method) logHandler(code codes.Code) slog.Handler {
 		slog.String(string(semconv.RPCMethodKey), m.name),
 		slog.String(logKind, m.kind.String()),
 	}
-	if m.target != "" {
-		common = append(common, slog.String(string(semconv.ServerAddressKey), m.target))
+	for _, kv := range m.attrs[2:] { // the server's address
+		common = append(common, slog.Attr{Key: string(kv.Key), Value: slogValue(kv.Value)})
 	}
 	if code < undefinedCode {
 		common = append(common, slog.String(string(semconv.RPCResponseStatusCodeKey), codeName(code)))

@@ -2,13 +2,25 @@ package interceptors_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"log/slog"
+	"net"
 	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	testpb "google.golang.org/grpc/interop/grpc_testing"
+
+	"github.com/rpcscope/rpcscope/errors"
+	"github.com/rpcscope/rpcscope/interceptors"
 )
 
 // documented are the keys of log records that the package's documentation lists.
@@ -24,6 +36,26 @@ var documented = sync.OnceValues(func() (map[string]bool, error) {
 	}
 	return keys, err
 })
+
+// A client's record says where the call went as its span does.
+func TestLogHasAddress(t *testing.T) {
+	logs := &logBuffer{}
+	conn, err := grpc.NewClient("passthrough:///users.internal:50051", append(interceptors.DialOptions(interceptors.WithLogger(slog.New(slog.NewJSONHandler(logs, nil)))),
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) { return nil, syscall.ECONNREFUSED }))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := testpb.NewTestServiceClient(conn).UnaryCall(t.Context(), &testpb.SimpleRequest{}); errors.Code(err) != codes.Unavailable {
+		t.Fatalf("the caller got %v, want Unavailable", err)
+	}
+	records := logs.records(t)
+	if len(records) != 1 || records[0]["server.address"] != "users.internal" || records[0]["server.port"] != 50051.0 {
+		t.Errorf("logged %v, want one record of users.internal, port 50051", records)
+	}
+	wantDocumented(t, logs)
+}
 
 // wantDocumented fails the test where a record has a key, or a message, that the
 // documentation does not list.

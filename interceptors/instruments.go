@@ -111,7 +111,7 @@ type method struct {
 	kind   Kind
 	target string               // canonical; clients only
 	noise  bool                 // not observed by default
-	attrs  []attribute.KeyValue // of every metric
+	attrs  []attribute.KeyValue // of every metric: name, system and, on a client, address
 	start  []trace.SpanStartOption
 	add    []metric.AddOption
 	level  metric.ObserveOption
