@@ -20,7 +20,8 @@ type AdaptivePolicy struct {
 	// between Min and Max.
 	Initial int
 
-	// Min and Max are the least and the greatest limit; zero is 4 and 1000.
+	// Min and Max are the least and the greatest limit; zero is 4 and 1000. While the
+	// limit is halved, to find out what calls take, it may be half of Min.
 	Min, Max int
 
 	// Priority says what is shed first, in the shares of [ConcurrencyLimitBy].
@@ -63,7 +64,7 @@ func AdaptiveLimit(p AdaptivePolicy) Interceptor {
 		if healthCheck(call) {
 			return next(ctx)
 		}
-		limit := int(g.limit.Load())
+		limit := g.now()
 		gauge.tell(call, limit)
 		ticket, ok := g.enter(p.Priority.share(ctx, call, limit), call.Kind != Unary)
 		if !ok {

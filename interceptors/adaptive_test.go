@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -311,6 +312,48 @@ func TestAdaptiveLimitLearnsFromUnarySuccesses(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The halved limit, with which is found out what calls take, lasts for three seconds,
+// also where nothing is found out since no call succeeds any more.
+func TestAdaptiveLimitWithoutSuccesses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		i := interceptors.AdaptiveLimit(interceptors.AdaptivePolicy{Initial: 20, Max: 20})
+		var fails atomic.Bool
+		ctx, stop := context.WithCancel(context.Background())
+		var mu sync.Mutex
+		var shed []time.Time
+		var callers sync.WaitGroup
+		for range 15 {
+			callers.Go(func() {
+				for ctx.Err() == nil {
+					err := i(context.Background(), &interceptors.Call{FullMethod: unaryMethod}, func(context.Context) error {
+						<-time.After(5 * time.Millisecond)
+						if fails.Load() {
+							return errors.Internal(errors.New("the database is down"))
+						}
+						return nil
+					})
+					if errors.Is(err, interceptors.ErrOverloaded) {
+						mu.Lock()
+						shed = append(shed, time.Now())
+						mu.Unlock()
+						fails.Store(true)
+						<-time.After(time.Millisecond)
+					}
+				}
+			})
+		}
+		<-time.After(time.Minute)
+		stop()
+		callers.Wait()
+		if len(shed) == 0 {
+			t.Fatal("no call was shed: the limit was never halved")
+		}
+		if lasted := shed[len(shed)-1].Sub(shed[0]); lasted > 3*time.Second || lasted < time.Second {
+			t.Errorf("calls were shed for %v, want up to three seconds", lasted)
+		}
+	})
 }
 
 // Long streams hold places, and the others get what is left, which still follows

@@ -16,6 +16,7 @@ type gradient struct {
 	limit   atomic.Int64 // what is let in now
 	streams atomic.Int64 // of the places that are taken
 	shed    atomic.Bool  // since the window began
+	until   atomic.Int64 // when the trial ends at the latest, in ns since 1970; zero is that there is none
 
 	least, most float64
 
@@ -24,7 +25,6 @@ type gradient struct {
 	window  window
 	mean    float64 // seconds that calls took in the window before; zero is not known
 	trying  trial
-	since   time.Time     // of the trial
 	rested  time.Time     // when there was little to do
 	pause   time.Duration // from then to the next trial
 	methods map[string]*duration
@@ -70,6 +70,28 @@ type ticket struct {
 	stream bool
 }
 
+// now is the limit as it is now.
+func (g *gradient) now() int {
+	if until := g.until.Load(); until != 0 {
+		g.expire(until)
+	}
+	return int(g.limit.Load())
+}
+
+// expire ends a trial whose time is over: where no call succeeds, none is measured.
+func (g *gradient) expire(until int64) {
+	now := time.Now()
+	if now.UnixNano() < until {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.until.Load() == until {
+		g.adapt(now)
+		g.next(now)
+	}
+}
+
 func (g *gradient) enter(limit int, stream bool) (ticket, bool) {
 	if !g.take(limit) {
 		g.shed.Store(true)
@@ -98,7 +120,7 @@ func (g *gradient) measured(t ticket, method string, cut bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.trying == draining {
-		if running-1 <= g.limit.Load()-g.streams.Load() || now.Sub(g.since) > probeTime {
+		if running-1 <= g.limit.Load()-g.streams.Load() {
 			g.trying = trialling
 			g.next(now)
 		}
@@ -113,7 +135,7 @@ func (g *gradient) measured(t ticket, method string, cut bool) {
 	case g.window.complete(now) && g.mean == 0:
 		// The quick calls of the first window ended first: it only shows how long a window has to be.
 		g.next(now)
-	case g.window.complete(now) || g.trying == trialling && now.Sub(g.since) > probeTime:
+	case g.window.complete(now):
 		g.adapt(now)
 		g.next(now)
 	}
@@ -166,12 +188,13 @@ func (g *gradient) next(now time.Time) {
 func (g *gradient) adapt(now time.Time) {
 	streams := float64(g.streams.Load())
 	room := max(g.exact-streams, 1)
-	quiet := g.trying == trialling || !g.shed.Load() && float64(g.window.peak) <= room/2
+	quiet := g.trying != noTrial || !g.shed.Load() && float64(g.window.peak) <= room/2
 	ratio := g.window.ratio()
 	g.learn(quiet)
 	switch {
-	case g.trying == trialling:
+	case g.trying != noTrial:
 		g.trying, g.rested = noTrial, now
+		g.until.Store(0)
 		// What was better than known is likely to get better still.
 		if g.pause = min(2*g.pause, restless); ratio < 1/tolerance {
 			g.pause = time.Second
@@ -182,7 +205,8 @@ func (g *gradient) adapt(now time.Time) {
 		factor := min(max(tolerance/ratio, 0.5), 1)
 		g.exact = min(max(streams+room*factor+math.Sqrt(room), g.least), g.most)
 		if now.Sub(g.rested) > g.pause {
-			g.trying, g.since = draining, now
+			g.trying = draining
+			g.until.Store(now.Add(probeTime).UnixNano())
 			g.limit.Store(int64(max(streams+max(room/2, 1), 1)))
 			return
 		}
