@@ -13,6 +13,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"text/template"
@@ -48,24 +49,29 @@ func run(ctx context.Context) error {
 	if *writes && *only != "" {
 		return fmt.Errorf("-write and -only %s, want one of them", *only)
 	}
+	wanted := scenarios
+	if *only != "" {
+		wanted = slices.DeleteFunc(slices.Clone(scenarios), func(s scenario) bool { return s.name != *only })
+	}
+	if len(wanted) == 0 {
+		var names []string
+		for _, s := range scenarios {
+			names = append(names, s.name)
+		}
+		return fmt.Errorf("-only %q, want one of %s", *only, strings.Join(names, ", "))
+	}
 	l := lab{root: *root, bin: *bin, lasts: *lasts, rate: *rate, log: os.Stderr}
 	if err := l.prepare(ctx); err != nil {
 		return err
 	}
 	var results []result
-	for _, s := range scenarios {
-		if *only != "" && s.name != *only {
-			continue
-		}
+	for _, s := range wanted {
 		r, err := l.run(ctx, s)
 		if err != nil {
 			return fmt.Errorf("scenario %s: %w", s.name, err)
 		}
 		fmt.Printf("%s\n\n%s\n\n", strings.Join(r.Facts, "\n"), r.Output)
 		results = append(results, r)
-	}
-	if len(results) == 0 {
-		return fmt.Errorf("-only %s, want a scenario of users-load", *only)
 	}
 	images := *out
 	if *writes {
