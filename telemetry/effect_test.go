@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -213,17 +214,30 @@ func TestTimeouts(t *testing.T) {
 	for _, env := range []map[string]string{
 		{"OTEL_EXPORTER_OTLP_TIMEOUT": "50"},
 		{"OTEL_EXPORTER_OTLP_TRACES_TIMEOUT": "50", "OTEL_EXPORTER_OTLP_TIMEOUT": "0"},
-		{"OTEL_EXPORTER_OTLP_TIMEOUT": "0", "OTEL_BSP_EXPORT_TIMEOUT": "50"},
+		{"OTEL_EXPORTER_OTLP_TIMEOUT": "0", "OTEL_BSP_EXPORT_TIMEOUT": "50", "OTEL_BLRP_EXPORT_TIMEOUT": "50", "OTEL_METRIC_EXPORT_TIMEOUT": "50"},
+		{"OTEL_BSP_EXPORT_TIMEOUT": "50", "OTEL_BLRP_EXPORT_TIMEOUT": "50", "OTEL_METRIC_EXPORT_TIMEOUT": "50"},
 	} {
-		c := telemetrytest.NewCollector(t, telemetrytest.Stall)
-		env["OTEL_EXPORTER_OTLP_ENDPOINT"], env["OTEL_METRICS_EXPORTER"], env["OTEL_LOGS_EXPORTER"] = c.Endpoint(), "none", "none"
-		tel := setup(t, env, telemetry.WithShutdownTimeout(10*time.Second))
-		_, span := tel.TracerProvider().Tracer("").Start(t.Context(), "s")
-		span.End()
-		start := time.Now()
-		err := tel.ForceFlush(t.Context())
-		if took := time.Since(start); err == nil || took < 50*time.Millisecond || took > 5*time.Second || tel.Stats().Traces.Failed != 1 {
-			t.Errorf("%v: ForceFlush returned %v after %s; stats %+v", env, err, took, tel.Stats().Traces)
+		for signal, stats := range map[string]func(telemetry.Stats) telemetry.SignalStats{
+			"TRACES":  func(s telemetry.Stats) telemetry.SignalStats { return s.Traces },
+			"METRICS": func(s telemetry.Stats) telemetry.SignalStats { return s.Metrics },
+			"LOGS":    func(s telemetry.Stats) telemetry.SignalStats { return s.Logs },
+		} {
+			if _, other := env["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT"]; other && signal != "TRACES" {
+				continue
+			}
+			c := telemetrytest.NewCollector(t, telemetrytest.Stall)
+			env := maps.Clone(env)
+			for _, s := range []string{"TRACES", "METRICS", "LOGS"} {
+				env["OTEL_"+s+"_EXPORTER"] = "none"
+			}
+			env["OTEL_EXPORTER_OTLP_ENDPOINT"], env["OTEL_"+signal+"_EXPORTER"] = c.Endpoint(), "otlp"
+			tel := setup(t, env, telemetry.WithShutdownTimeout(10*time.Second))
+			emit(t, tel)
+			start := time.Now()
+			err := tel.ForceFlush(t.Context())
+			if took, st := time.Since(start), stats(tel.Stats()); err == nil || took < 50*time.Millisecond || took > 5*time.Second || st.Failed == 0 || st.Exported > 0 {
+				t.Errorf("%s, %v: ForceFlush returned %v after %s; stats %+v", signal, env, err, took, st)
+			}
 		}
 	}
 }

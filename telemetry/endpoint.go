@@ -34,13 +34,18 @@ func (e endpoint) String() string {
 	if e.scheme == "unix" {
 		return e.url()
 	}
-	segments := strings.Split(e.path, "/")
+	return e.scheme + "://" + e.host + withoutTokens(e.path)
+}
+
+// withoutTokens is a path, or what somebody took for a URL, without its tokens.
+func withoutTokens(path string) string {
+	segments := strings.Split(path, "/")
 	for i, s := range segments {
 		if looksSecret(s) {
 			segments[i] = redacted
 		}
 	}
-	return e.scheme + "://" + e.host + strings.Join(segments, "/")
+	return strings.Join(segments, "/")
 }
 
 // pathSecrets returns what String hides.
@@ -48,10 +53,11 @@ func (e endpoint) pathSecrets() []string {
 	return slices.DeleteFunc(strings.Split(e.path, "/"), func(s string) bool { return !looksSecret(s) })
 }
 
-// looksSecret tells a token in a URL's path: long, of letters and digits.
+// looksSecret tells a token in a URL's path: long, of letters, and with digits or
+// in one piece. The names of hosts have dots, and those of services hyphens.
 func looksSecret(segment string) bool {
-	return len(segment) >= 20 && strings.ContainsAny(segment, "0123456789") &&
-		strings.ContainsAny(strings.ToLower(segment), "abcdefghijklmnopqrstuvwxyz")
+	return len(segment) >= 20 && strings.ContainsAny(strings.ToLower(segment), "abcdefghijklmnopqrstuvwxyz") &&
+		!strings.ContainsAny(segment, ".:") && (strings.ContainsAny(segment, "0123456789") || !strings.ContainsAny(segment, "-_"))
 }
 
 // redacted stands for what is not shown.
@@ -93,7 +99,7 @@ func parseEndpoint(raw, signal string, base bool, secure *bool) (endpoint, error
 		case secure != nil || isLoopback(raw):
 			scheme = "http"
 		default:
-			return e, fmt.Errorf("want a scheme: http://%s for plaintext or https://%[1]s for TLS", raw)
+			return e, fmt.Errorf("want a scheme: http://%s for plaintext or https://%[1]s for TLS", withoutTokens(raw))
 		}
 	}
 	switch scheme = strings.ToLower(scheme); scheme {

@@ -98,10 +98,11 @@ func (e *environment) otlpEndpoint(o *options, signal, own string, secure *bool,
 	var err error
 	c.endpoint, err = parseEndpoint(raw, signal, base, secure)
 	if err != nil {
+		shown := withoutTokens(raw)
 		if errors.Is(err, errUserInfo) {
-			raw = redacted
+			shown = redacted
 		}
-		return &ConfigError{Signal: signal, Source: source, Value: raw, Reason: err.Error()}
+		return &ConfigError{Signal: signal, Source: source, Value: shown, Reason: err.Error()}
 	}
 	e.set(signal+".endpoint", c.endpoint.String(), source)
 	return nil

@@ -112,6 +112,8 @@ func TestSecretsOfSettings(t *testing.T) { // rules 29, 32
 		"https://user:" + secret + "@127.0.0.1:1", "user:" + secret + "@collector:4317", secret + "@collector:4317", "grpc://u:" + secret + "@collector",
 		"https://collector?api_key=" + secret, "collector:4317?key=" + secret, "localhost:1/?key=" + secret, "grpc://collector?key=" + secret, "http://bad host?key=" + secret,
 		"http://collector:99999/?k=" + secret, "http://user:" + secret + "%zz@collector", "http://user:p@ss?" + secret + "@collector", "https://collector#" + secret, "unix://u:" + secret + "@/x?y",
+		"collector.example.com/v1/" + secret, "collector.example.com:4317/" + secret, "htps://collector/v1/" + secret, "https://collector:99999/v1/" + secret,
+		"https://collector/v1/%zz" + secret, "https://collector/%zz/" + secret + "/v1/traces", "grpc://collector/" + secret,
 	} {
 		tests = append(tests, map[string]string{general + "ENDPOINT": url}, map[string]string{own + "ENDPOINT": url}, map[string]string{"": url})
 	}
@@ -209,5 +211,27 @@ func TestSecretsOfTheRealEnvironment(t *testing.T) { // rule 32
 				t.Errorf("%d warnings, want %d:\n%s", n, len(wrong), out)
 			}
 		})
+	}
+}
+
+// What is hidden of a path: tokens, with digits or without, and no word that names a
+// service or a host.
+func TestTokensInPaths(t *testing.T) { // rule 29
+	for path, want := range map[string]string{
+		"/v1/abcdefghijklmnopqrstuvwx":                 "/v1/[redacted]",
+		"/v1/abcdef-0123456789-abcdef/in":              "/v1/[redacted]/in",
+		"/opentelemetry-collector-gateway/v1":          "/opentelemetry-collector-gateway/v1",
+		"/otel.observability-1.svc.cluster.local/otlp": "/otel.observability-1.svc.cluster.local/otlp",
+		"/00000000000000000000":                        "/00000000000000000000",
+	} {
+		tel, err := telemetry.Setup(t.Context(), telemetry.WithoutGlobals(), telemetry.WithLookupEnv(func(string) (string, bool) { return "", false }),
+			telemetry.WithDiagnostics((&telemetry.DiagLog{}).Handler()), telemetry.WithEndpoint("http://127.0.0.1:1"+path), telemetry.WithProtocol("http/protobuf"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := tel.Config().String(); !strings.Contains(got, "http://127.0.0.1:1"+want) {
+			t.Errorf("%s: want http://127.0.0.1:1%s in\n%s", path, want, got)
+		}
+		_ = tel.Close() // there is nobody to deliver to
 	}
 }

@@ -344,6 +344,7 @@ func (c *core) buildMetrics(ctx context.Context, env *environment) error {
 				err = errors.Join(err, exporterError(signalMetrics, otlp, makeErr))
 				continue
 			}
+			d.timeout = min(d.timeout, cfg.timeout)
 			readers = append(readers, sdkmetric.NewPeriodicReader(&metricExporter{Exporter: e, delivery: d}, out.readerOptions(cfg)...))
 		}
 	}
