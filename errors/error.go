@@ -115,7 +115,9 @@ func (e *Error) Details() []proto.Message {
 
 // Remote reports whether e is the outcome of a call to another service, made
 // by [Converter.FromRPC]. A remote error that a handler returns is not sent to
-// the handler's caller as it is, see [RemotePolicy] and [Forward].
+// the handler's caller as it is, see [RemotePolicy] and [Forward]. The call need
+// not have reached the service, nor have been sent: interceptors that refuse one on
+// its behalf, as an open circuit breaker, say so with a remote error as well.
 func (e *Error) Remote() bool { return e != nil && e.remote }
 
 // Unwrap is the private cause of e, or nil.

@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 )
 
-// Error is the whole text of e: code, message, field violations and cause. It is
+// Error is the whole text of e: code, message, field violations and cause. That of
+// an error that came from a call is gRPC's, with the violations behind it. It is
 // for logs and spans, not for strangers: see [Error.Message].
 func (e *Error) Error() string {
 	if e == nil {
@@ -19,7 +21,7 @@ func (e *Error) Error() string {
 
 func (e *Error) text() string {
 	if e.over && e.cause != nil {
-		return textOf(e.cause)
+		return e.withViolations(textOf(e.cause))
 	}
 	text := e.code.String()
 	if message := e.Message(); e.cause == nil || message != defaultText(e.code) {
@@ -30,6 +32,19 @@ func (e *Error) text() string {
 	}
 	if e.cause != nil {
 		text += ": " + textOf(e.cause)
+	}
+	return text
+}
+
+// withViolations is text, of a cause, with those that it does not have: the text
+// of a status has no details.
+func (e *Error) withViolations(text string) string {
+	if len(e.fields) == 0 {
+		return text
+	}
+	unsaid := slices.DeleteFunc(e.violations(), func(v string) bool { return strings.Contains(text, v) })
+	if len(unsaid) > 0 {
+		text += ": " + strings.Join(unsaid, "; ")
 	}
 	return text
 }

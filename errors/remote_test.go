@@ -3,6 +3,7 @@ package errors_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -202,6 +203,26 @@ func TestFromRPC(t *testing.T) {
 		}
 		if got.Error() != err.Error() || !errors.Is(got, err) {
 			t.Errorf("got %q, want the text of what it wraps", got)
+		}
+	})
+	t.Run("field violations", func(t *testing.T) {
+		sent := c.Status(t.Context(), errors.InvalidArgument("bad request").WithField("id", "ZERO", "must not be 0").WithField("name", "EMPTY", ""))
+		got := c.FromRPC(t.Context(), sent.Err())
+		const want = "rpc error: code = InvalidArgument desc = bad request: id must not be 0; name EMPTY"
+		if got.Error() != want || fmt.Sprint(got) != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+		// Once, however often it is read, wrapped or joined with others.
+		again := c.Convert(t.Context(), errors.Forward(fmt.Errorf("front: %w", got)))
+		if text := again.Error(); text != "front: "+want {
+			t.Errorf("read again: got %q, want %q", text, "front: "+want)
+		}
+		other := errors.InvalidArgument("bad request").WithField("age", "NEGATIVE", "must not be negative")
+		joined := c.Convert(t.Context(), errors.Join(errors.Forward(got), other)).Error()
+		for _, violation := range []string{"id must not be 0", "name EMPTY", "age must not be negative"} {
+			if strings.Count(joined, violation) != 1 {
+				t.Errorf("joined: %q does not have %q once", joined, violation)
+			}
 		}
 	})
 	t.Run("negative retry delay", func(t *testing.T) {

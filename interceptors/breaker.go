@@ -14,7 +14,8 @@ import (
 // ErrBreakerOpen is what a call ends with that [CircuitBreaker] did not let
 // through: Unavailable, with a google.rpc.RetryInfo that says when one will be. A
 // handler that returns it tells its own caller what it would tell of any
-// dependency that is down: Unavailable, with that RetryInfo.
+// dependency that is down: Unavailable, with that RetryInfo. That is why the error
+// is Remote, as are [ErrNoToken] and [ErrPlaintextToken], though nothing was sent.
 var ErrBreakerOpen = errors.Define(codes.Unavailable, "rpcscope", "BREAKER_OPEN", "the circuit breaker is open: the service failed too often and is left alone for a while")
 
 // BreakerScope says what calls share a breaker. The zero value is [PerService].

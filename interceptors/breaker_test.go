@@ -144,6 +144,10 @@ func TestRule27Breaker(t *testing.T) {
 				if status.Code(err) != codes.Unavailable || !errors.Is(err, interceptors.ErrBreakerOpen) {
 					t.Errorf("with the breaker open: %v, want ErrBreakerOpen, Unavailable", err)
 				}
+				// For whoever called the one who made the call it is a dependency's (rule 17).
+				if e, ok := errors.AsType[*errors.Error](err); !ok || !e.Remote() || err.Error() != interceptors.ErrBreakerOpen.Error() || !strings.HasPrefix(err.Error(), "Unavailable: the circuit") {
+					t.Errorf("with the breaker open: %q, want a remote error with the text %q", err, interceptors.ErrBreakerOpen)
+				}
 				if after, ok := errors.RetryAfter(err); !ok || after != 3*time.Second {
 					t.Errorf("told to come back after %v, want the 3 s until it is half-open", after)
 				}

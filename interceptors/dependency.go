@@ -25,10 +25,11 @@ type unsent struct {
 }
 
 func (e *unsent) Error() string {
+	text := e.status.Code().String() + ": " + e.status.Message()
 	if e.cause == nil {
-		return e.status.Message()
+		return text
 	}
-	return e.status.Message() + ": " + e.cause.Error()
+	return text + ": " + e.cause.Error()
 }
 
 func (e *unsent) GRPCStatus() *status.Status { return e.status }

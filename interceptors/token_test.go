@@ -129,7 +129,7 @@ func TestRule28Plaintext(t *testing.T) {
 			k, g := &keyring{token: "secret"}, &gate{}
 			h := gated(t, g, interceptors.Token(k))
 			err := h.call(h.ctx(), kind)
-			if status.Code(err) != codes.Unauthenticated || !errors.Is(err, interceptors.ErrPlaintextToken) || !strings.Contains(err.Error(), "AllowPlaintext") {
+			if status.Code(err) != codes.Unauthenticated || !errors.Is(err, interceptors.ErrPlaintextToken) || err.Error() != interceptors.ErrPlaintextToken.Error() || !strings.Contains(err.Error(), "AllowPlaintext") {
 				t.Errorf("the call ended with %v, want ErrPlaintextToken, which says what to do", err)
 			}
 			if came := g.came(); came != nil || k.asked != 0 || k.invalidated != 0 {
@@ -388,7 +388,7 @@ func TestRule28NoToken(t *testing.T) {
 				g := &gate{}
 				h := gated(t, g, interceptors.Token(interceptors.TokenSourceFunc(test.source), interceptors.AllowPlaintext()))
 				err := h.call(h.ctx(), kind)
-				if status.Code(err) != codes.Unavailable || !errors.Is(err, interceptors.ErrNoToken) || !strings.Contains(err.Error(), test.text) {
+				if status.Code(err) != codes.Unavailable || !errors.Is(err, interceptors.ErrNoToken) || !strings.HasPrefix(err.Error(), interceptors.ErrNoToken.Error()+": ") || !strings.Contains(err.Error(), test.text) {
 					t.Errorf("the call ended with %v, want ErrNoToken because of %q", err, test.text)
 				}
 				if test.cause != nil && !errors.Is(err, test.cause) {
