@@ -356,6 +356,24 @@ func TestCollectors(t *testing.T) {
 			t.Errorf("%s listens on %q, where nobody reaches it", name, got)
 		}
 	}
+	// A default of a file is for a machine without containers: what a file asks the environment for, compose says.
+	asked := regexp.MustCompile(`\$\{env:(\w+)`)
+	for service, file := range map[string]string{"agent": "collector/agent.yaml", "sampler": "collector/sampler.yaml", "jaeger": "jaeger/config.yaml"} {
+		var want, got []string
+		for _, m := range asked.FindAllStringSubmatch(string(read(t, "dashboards/"+file)), -1) {
+			want = append(want, m[1])
+		}
+		for name := range project.Services[service].Environment {
+			got = append(got, name)
+		}
+		want = slices.DeleteFunc(want, func(name string) bool { return name == "JAEGER_UI_CONFIG" }) // its default is where compose mounts it
+		got = slices.DeleteFunc(got, func(name string) bool { return name == "GOMEMLIMIT" })         // is for Go
+		slices.Sort(want)
+		slices.Sort(got)
+		if diff := cmp.Diff(slices.Compact(want), got); diff != "" {
+			t.Errorf("the environment of %s (-asked for by %s +set by compose):\n%s", service, file, diff)
+		}
+	}
 
 	stages, err := stagesOf(string(read(t, "examples/Dockerfile")))
 	if err != nil {
