@@ -22,8 +22,9 @@
 // reverse order: New comes before what is to be stopped by then.
 //
 // Assertions fail the test at once and list what was recorded instead. They
-// wait, for a moment, for spans that are still open: a server's span ends a
-// little after its client has the answer. [Recorder.Open], [Spans.Ended] and
+// wait, for 2 seconds at most, for spans that are still open: a server's span ends a
+// little after its client has the answer. That of a stream which the test keeps open
+// does not, and is missing then; the test's log says so. [Recorder.Open], [Spans.Ended] and
 // [Recorder.Collect] do not wait, for tests of what is under way.
 //
 // [Recorder.Tree] is all spans as text without ids and times, the same every time

@@ -67,7 +67,7 @@ func New(tb testing.TB, opts ...telemetry.Option) *Recorder {
 		tb.Fatalf("telemetrytest: %v", err)
 	}
 	tb.Cleanup(func() {
-		r.settled()
+		r.wait(func() bool { return len(r.open) == 0 })
 		r.mu.Lock()
 		open := slices.Collect(maps.Values(r.open)) // no span ends, for the Recorder, once tel is closed
 		r.mu.Unlock()
@@ -97,6 +97,7 @@ func (r *Recorder) Telemetry() *telemetry.Telemetry { return r.tel }
 // Reset forgets the spans and log records so far. Metrics go on: they are
 // cumulative.
 func (r *Recorder) Reset() {
+	r.tb.Helper()
 	r.settled()
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -131,8 +132,19 @@ func (r *Recorder) wait(cond func() bool) bool {
 	}
 }
 
-// settled waits until no span is open.
-func (r *Recorder) settled() { r.wait(func() bool { return len(r.open) == 0 }) }
+// settled waits until no span is open, and says in the test's log what it did not
+// wait for any longer.
+func (r *Recorder) settled() {
+	r.tb.Helper()
+	if r.wait(func() bool { return len(r.open) == 0 }) {
+		return
+	}
+	var open strings.Builder
+	for _, s := range r.Open() {
+		open.WriteString("\t" + describeSpan(s.ReadOnlySpan) + "\n")
+	}
+	r.tb.Logf("telemetrytest: waited %v for spans that are still open, and goes on without them; Ended, Open and Collect do not wait:\n%s", settle, open.String())
+}
 
 // spanRecorder is the Recorder as a span processor.
 type spanRecorder Recorder

@@ -29,6 +29,7 @@ type fakeTB struct {
 	testing.TB
 	mu       sync.Mutex
 	failures []string
+	logged   []string
 	cleanups []func()
 }
 
@@ -40,6 +41,12 @@ func (f *fakeTB) Errorf(format string, args ...any) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.failures = append(f.failures, fmt.Sprintf(format, args...))
+}
+
+func (f *fakeTB) Logf(format string, args ...any) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.logged = append(f.logged, fmt.Sprintf(format, args...))
 }
 
 func (f *fakeTB) Fatalf(format string, args ...any) {
@@ -308,5 +315,26 @@ func TestNewFails(t *testing.T) {
 	})
 	if len(failures) != 1 || !strings.Contains(failures[0], `OTEL_TRACES_EXPORTER="nonsense"`) {
 		t.Errorf("failures are %q", failures)
+	}
+}
+
+// A span that stays open is missing, after a while, and the test's log says why.
+func TestOpenSpanIsSaid(t *testing.T) {
+	var fake *fakeTB
+	failures := failuresOf(t, func(tb testing.TB) {
+		fake = tb.(*fakeTB)
+		rec := New(tb)
+		_, span := rec.Telemetry().TracerProvider().Tracer("t").Start(t.Context(), "stream")
+		if n := rec.Spans().Len(); n != 0 {
+			t.Errorf("%d spans have ended, want none", n)
+		}
+		span.End()
+		if n := rec.Spans().Len(); n != 1 {
+			t.Errorf("%d spans have ended, want 1", n)
+		}
+	})
+	want := []string{"telemetrytest: waited 2s for spans that are still open, and goes on without them; Ended, Open and Collect do not wait:\n\tstream internal {}\n"}
+	if diff := cmp.Diff(want, fake.logged); diff != "" || len(failures) > 0 {
+		t.Errorf("failures: %q; logged (-want +got):\n%s", failures, diff)
 	}
 }

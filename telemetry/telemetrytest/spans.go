@@ -51,7 +51,9 @@ func (s Spans) match() []sdktrace.ReadOnlySpan {
 	return out
 }
 
-// All returns the selected spans, once no span is open.
+// All returns those of the selected spans that have ended, once no span is open:
+// that of a stream which goes on is not among them. It waits for 2 seconds at
+// most, and then says in the test's log which spans are open.
 func (s Spans) All() []Span {
 	s.r.tb.Helper()
 	s.r.settled()
@@ -87,7 +89,7 @@ func (r *Recorder) Open() []Span {
 	return out
 }
 
-// Len returns the number of selected spans, once no span is open.
+// Len returns the number of what [Spans.All] returns.
 func (s Spans) Len() int {
 	s.r.tb.Helper()
 	return len(s.All())
