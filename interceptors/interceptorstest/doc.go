@@ -59,7 +59,8 @@
 // # Obligations
 //
 // A failure names the obligation that was not met, says what happened, what the
-// rule is and what to do about it:
+// rule is, with the numbers that it has in the project's DESIGN.md, and what to do
+// about it:
 //
 //   - calls-next: a call is let happen, unless [Rejects] or [MayAnswer] is declared.
 //   - next-once: next is called once, unless [Retries] is declared.
