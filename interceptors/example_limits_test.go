@@ -3,7 +3,9 @@ package interceptors_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
+	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 
@@ -67,4 +69,70 @@ func ExampleAdaptiveLimit() {
 		interceptors.For(unary, interceptors.AdaptiveLimit(interceptors.AdaptivePolicy{Priority: priority})),
 		interceptors.For(interceptors.Not(unary), interceptors.ConcurrencyLimit(1000)),
 	)
+}
+
+// Of ten places imports may have five, and who looks up a user may have all.
+func ExampleConcurrencyLimitBy() {
+	limit := interceptors.ConcurrencyLimitBy(10, func(_ context.Context, call *interceptors.Call) interceptors.Priority {
+		switch call.Method() {
+		case "ImportUsers":
+			return interceptors.PriorityLow
+		case "GetUser":
+			return interceptors.PriorityHigh
+		}
+		return interceptors.PriorityNormal
+	})
+	// Calls at the same time: each begins while those before it still run.
+	calls := slices.Concat(slices.Repeat([]string{"ImportUsers"}, 7), slices.Repeat([]string{"ListUsers"}, 7), slices.Repeat([]string{"GetUser"}, 7))
+	let, shed := map[string]int{}, map[string]int{}
+	var begin func()
+	begin = func() {
+		if len(calls) == 0 {
+			return
+		}
+		method := calls[0]
+		calls = calls[1:]
+		err := limit(context.Background(), &interceptors.Call{FullMethod: "/users.v1.UserService/" + method}, func(context.Context) error {
+			let[method]++
+			begin()
+			return nil
+		})
+		if errors.Is(err, interceptors.ErrConcurrencyLimit) {
+			shed[method]++
+			begin()
+		}
+	}
+	begin()
+	for _, method := range []string{"ImportUsers", "ListUsers", "GetUser"} {
+		fmt.Println(method, let[method], "run,", shed[method], "are shed")
+	}
+	// Output:
+	// ImportUsers 5 run, 2 are shed
+	// ListUsers 4 run, 3 are shed
+	// GetUser 1 run, 6 are shed
+}
+
+// Whoever asks for an hour gets ten seconds, who asks for nothing two, and who asks
+// for one gets that.
+func ExampleMaxTimeout() {
+	deadlines := interceptors.Chain(interceptors.Timeout(2*time.Second), interceptors.MaxTimeout(10*time.Second))
+	for _, asked := range []time.Duration{time.Hour, 0, time.Second} {
+		ctx, cancel := context.Background(), context.CancelFunc(func() {})
+		if asked > 0 {
+			ctx, cancel = context.WithTimeout(ctx, asked)
+		}
+		err := deadlines(ctx, &interceptors.Call{FullMethod: "/users.v1.UserService/GetUser"}, func(ctx context.Context) error {
+			deadline, _ := ctx.Deadline()
+			fmt.Println(time.Until(deadline).Round(time.Second))
+			return nil
+		})
+		cancel()
+		if err != nil {
+			fmt.Println(err)
+		}
+	}
+	// Output:
+	// 10s
+	// 2s
+	// 1s
 }
