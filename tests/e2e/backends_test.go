@@ -123,10 +123,11 @@ func (b *backends) load(t *testing.T) []*program.Program {
 	return all
 }
 
-// panicInClient is a client such as the example has none.
+// panicInClient is a client such as the example has none. It has a way out for logs as well, which the example has not since
+// Jaeger takes none.
 func (b *backends) panicInClient(t *testing.T) {
 	t.Helper()
-	tel, err := telemetry.Setup(t.Context(), telemetry.WithServiceName("panics"), telemetry.WithoutGlobals(), telemetry.WithoutLogs(),
+	tel, err := telemetry.Setup(t.Context(), telemetry.WithServiceName("panics"), telemetry.WithoutGlobals(),
 		telemetry.WithLookupEnv(func(string) (string, bool) { return "", false }),
 		telemetry.WithEndpoint(b.Ports.URL(native.OTLPGRPC)), telemetry.WithMetricInterval(time.Second),
 		telemetry.WithDiagnostics(slog.NewTextHandler(t.Output(), nil)))

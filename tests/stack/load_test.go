@@ -26,7 +26,7 @@ const enough = 90 * time.Second
 func TestUnderLoad(t *testing.T) {
 	t.Parallel() // it waits most of the time
 	bin := t.TempDir()
-	if err := program.Build(t.Context(), root, bin); err != nil {
+	if err := program.Build(t.Context(), root, bin, "users-api", "users-audit", "users-load"); err != nil {
 		t.Fatal(err)
 	}
 	b := newBackend(t)
@@ -95,6 +95,7 @@ func TestUnderLoad(t *testing.T) {
 				continue
 			}
 			t.Logf("all panels and rules had data after %v; active were %q", time.Since(begin).Round(time.Second), slices.Sorted(maps.Keys(active)))
+			checkSilence(t, ruler, now)
 			return
 		case <-late:
 			for _, err := range problems(time.Now()) {
@@ -102,6 +103,24 @@ func TestUnderLoad(t *testing.T) {
 			}
 			return
 		}
+	}
+}
+
+// checkSilence looks 10 minutes ahead, where nothing has arrived: the servers are missed, and those alone.
+func checkSilence(t *testing.T, r *ruler, now time.Time) {
+	t.Helper()
+	for _, err := range r.eval(t.Context(), now.Add(10*time.Minute)) {
+		t.Error(err)
+	}
+	var missed []string
+	for _, a := range r.active() {
+		if a.Labels.Get("alertname") == "GRPCServerTelemetryAbsent" {
+			missed = append(missed, a.Labels.Get("job"))
+		}
+	}
+	slices.Sort(missed)
+	if want := []string{"users/users-api", "users/users-audit"}; !slices.Equal(missed, want) {
+		t.Errorf("got %q missed after 10 minutes of silence, want %q", missed, want)
 	}
 }
 

@@ -16,9 +16,16 @@ import (
 	"time"
 )
 
-// Build builds the example programs into dir. root is the repository.
-func Build(ctx context.Context, root, dir string) error {
-	build := exec.CommandContext(ctx, "go", "build", "-o", dir+string(filepath.Separator), "./cmd/...")
+// Build builds the example programs with these names into dir, all of them where none is named. root is the repository.
+func Build(ctx context.Context, root, dir string, names ...string) error {
+	args := []string{"build", "-o", dir + string(filepath.Separator)}
+	if len(names) == 0 {
+		names = []string{"..."}
+	}
+	for _, name := range names {
+		args = append(args, "./cmd/"+name)
+	}
+	build := exec.CommandContext(ctx, "go", args...)
 	build.Dir = filepath.Join(root, "examples")
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("building the examples: %w\n%s", err, out)
