@@ -91,9 +91,9 @@ type Call struct {
 	Request any
 
 	// Response is the reply of a unary call, set when next has returned nil. An
-	// interceptor may replace it, or set it without calling next; the reply
-	// that a client's caller passed in is then filled from it. It is nil on
-	// streams.
+	// interceptor may replace it with another of the same type, or set it without
+	// calling next; the reply that a client's caller passed in is then filled from
+	// it. One of another type ends the call with Internal. It is nil on streams.
 	Response any
 
 	start    time.Time
@@ -286,7 +286,8 @@ func (c *Call) AddCallOptions(opts ...grpc.CallOption) {
 
 // AddAttributes adds attrs to the call's span and to its record in the access
 // log, at the call's end, and never to a metric. Of several with the same key
-// the last one counts. Use it before the interceptor returns; it has no effect
+// the last one counts; only the method, kind, address, code and message counts of a
+// record stay what they are. Use it before the interceptor returns; it has no effect
 // on a call that is not observed, see [WithFilter].
 func (c *Call) AddAttributes(attrs ...attribute.KeyValue) {
 	a := c.add()

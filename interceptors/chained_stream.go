@@ -99,7 +99,7 @@ func (s *chainedStream) run(ctx context.Context, chain []Interceptor) {
 	}()
 	err := walk(ctx, chain, &s.r.call, s.next)
 	if err == nil && s.current() == nil {
-		err = errors.Internal(errors.New("interceptors: " + s.r.call.FullMethod + ": an interceptor returned nil without calling next: a stream cannot be answered without one"))
+		err = errNoStream(&s.r.call)
 	}
 	err = s.r.fromRPC(err)
 	if err == io.EOF {

@@ -16,8 +16,9 @@ import (
 // server's status, or what the client's caller gets from the stub or from
 // RecvMsg.
 //
-// It may return without calling next, which refuses the call (or, with
-// [Call.Response] set, answers it). After next failed it may be called again
+// It may return without calling next, which refuses the call, or, of a unary call
+// with [Call.Response] set, answers it; to return nil without either is a mistake
+// that ends the call with Internal, on streams too. After next failed it may be called again
 // as long as no message of the server has reached the caller; where that is no
 // longer possible it returns the same error again.
 //

@@ -70,7 +70,7 @@ type rpc struct {
 	context.Context
 
 	call     Call
-	own      any // of a server: see failure; of a client: see conn
+	own      any // of a server: the handler's reply, then see failure; of a client: see conn
 	ended    atomic.Bool
 	answered atomic.Bool // a response message went by
 	observed bool

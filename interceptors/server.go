@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"reflect"
 	"strings"
 	"time"
 
@@ -14,6 +15,9 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/rpcscope/rpcscope/errors"
 	"github.com/rpcscope/rpcscope/propagation"
@@ -205,13 +209,14 @@ func (s *server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 	if len(s.chain) == 0 {
 		resp, err = handler(ctx, req)
 	} else {
-		resp, err = s.unaryChain(ctx, &r.call, req, handler)
+		resp, err = s.unaryChain(ctx, r, req, handler)
 	}
 	returned = true
 	return resp, err
 }
 
-func (s *server) unaryChain(ctx context.Context, call *Call, req any, handler grpc.UnaryHandler) (any, error) {
+func (s *server) unaryChain(ctx context.Context, r *rpc, req any, handler grpc.UnaryHandler) (any, error) {
+	call := &r.call
 	call.Request = req
 	err := walk(ctx, s.chain, call, func(ctx context.Context) error {
 		if err := run(call.receiveHooks(), call.Request); err != nil {
@@ -221,17 +226,58 @@ func (s *server) unaryChain(ctx context.Context, call *Call, req any, handler gr
 		if err != nil {
 			return err
 		}
-		call.Response = resp
+		call.Response, r.own = resp, resp
 		return run(call.sendHooks(), resp)
 	})
-	if err == nil && call.Response == nil {
-		err = errNoReply(call)
+	if err == nil {
+		err = call.answers(r.own)
 	}
+	r.own = nil
 	return call.Response, err
+}
+
+// answers tells whether Response is a reply of the method's: of the type of the
+// handler's, if there is one, else of the one that the method's descriptor names.
+func (c *Call) answers(handlers any) error {
+	switch {
+	case c.Response == nil:
+		return errNoReply(c)
+	case reflect.TypeOf(c.Response) == reflect.TypeOf(handlers):
+		return nil
+	}
+	message, ok := c.Response.(proto.Message)
+	want := fmt.Sprintf("%T", handlers)
+	if handlers == nil {
+		name, known := outputOf(c)
+		if !ok || !known || message.ProtoReflect().Descriptor().FullName() == name {
+			return nil // what is no message the codec judges
+		}
+		want = string(name)
+	} else if m, both := handlers.(proto.Message); ok && both && m.ProtoReflect().Descriptor().FullName() == message.ProtoReflect().Descriptor().FullName() {
+		return nil
+	}
+	return errors.Internal(fmt.Errorf("interceptors: %s: Call.Response is %T; want %s", c.FullMethod, c.Response, want))
+}
+
+// outputOf is the type of the method's replies, if the method is known.
+func outputOf(c *Call) (name protoreflect.FullName, known bool) {
+	d, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(c.Service() + "." + c.Method()))
+	if err != nil {
+		return "", false
+	}
+	method, ok := d.(protoreflect.MethodDescriptor)
+	if !ok {
+		return "", false
+	}
+	return method.Output().FullName(), true
 }
 
 func errNoReply(call *Call) error {
 	return errors.Internal(errors.New("interceptors: " + call.FullMethod + ": an interceptor returned nil without calling next and without setting Call.Response"))
+}
+
+func errNoStream(call *Call) error {
+	return errors.Internal(errors.New("interceptors: " + call.FullMethod + ": an interceptor returned nil without calling next, or after a panic in it: a stream cannot be answered without one"))
 }
 
 func (s *server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
@@ -273,6 +319,9 @@ func (s *server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerIn
 			last = wrapped
 			return wrapped.err
 		})
+		if err == nil && last == nil {
+			err = errNoStream(&r.call)
+		}
 	}
 	returned = true
 	return err
