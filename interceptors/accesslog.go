@@ -3,6 +3,7 @@ package interceptors
 import (
 	"encoding/hex"
 	"log/slog"
+	"slices"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -56,6 +57,17 @@ func (m *method) logHandler(code codes.Code) slog.Handler {
 	return m.e.logger.Handler().WithAttrs(common)
 }
 
+// logs tells whether a record has the key by itself, and says nothing else of it.
+func (m *method) logs(key attribute.Key, code codes.Code) bool {
+	switch key {
+	case logKind, logSent, logReceived:
+		return true
+	case semconv.RPCResponseStatusCodeKey:
+		return code < undefinedCode
+	}
+	return slices.ContainsFunc(m.attrs, func(kv attribute.KeyValue) bool { return kv.Key == key })
+}
+
 // countsMessages tells whether the code says how many messages there were: one
 // each way of a unary call that went well.
 func (m *method) countsMessages(code codes.Code) bool { return m.kind == Unary && code == codes.OK }
@@ -95,14 +107,25 @@ func (r *rpc) log(h slog.Handler, code codes.Code, elapsed time.Duration, err er
 		}
 	}
 	for _, kv := range extra {
-		if kv.Key != requestIDKey {
-			attrs = append(attrs, slog.Attr{Key: string(kv.Key), Value: slogValue(kv.Value)})
+		if kv.Key != requestIDKey && !r.call.m.logs(kv.Key, code) {
+			attrs = set(attrs, string(kv.Key), slogValue(kv.Value))
 		}
 	}
 	record := slog.NewRecord(r.call.start.Add(elapsed), levelOf(r.call.Side, code), r.engine().message, 0)
 	record.AddAttrs(attrs...)
 	// A handler's error has nowhere to go: the log is where errors go.
 	_ = h.Handle(ctx, record)
+}
+
+// set appends an attribute, or takes the place of one that has the key already.
+func set(attrs []slog.Attr, key string, value slog.Value) []slog.Attr {
+	for i := range attrs {
+		if attrs[i].Key == key {
+			attrs[i].Value = value
+			return attrs
+		}
+	}
+	return append(attrs, slog.Attr{Key: key, Value: value})
 }
 
 // appendIDs appends the ids of sc, if it has any, in the text form of W3C trace
