@@ -82,11 +82,6 @@ func Authenticate(a Authenticator, opts ...AuthOption) Interceptor {
 	return auth.intercept
 }
 
-func isNil(a Authenticator) bool {
-	f, ok := a.(AuthenticatorFunc)
-	return a == nil || ok && f == nil
-}
-
 // AuthOption configures [Authenticate]. A nil AuthOption is skipped.
 type AuthOption func(*authentication)
 

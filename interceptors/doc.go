@@ -55,6 +55,14 @@
 // Package [github.com/rpcscope/rpcscope/interceptors/interceptorstest] tests
 // that it keeps what callers and other interceptors rely on.
 //
+// # Arguments that are nil
+//
+// An interceptor, option, validator or authenticator in a list is skipped where it is
+// nil, and a provider, logger or matcher that is nil is the default. What an
+// interceptor cannot work without panics when it is made, at the start of the program:
+// [Token] without a source, [RateLimit] without a limiter. A nil function or pointer
+// in an interface is nil as well.
+//
 // # What is recorded
 //
 // Spans and the duration metrics follow OpenTelemetry's semantic conventions

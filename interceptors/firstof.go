@@ -21,7 +21,7 @@ import (
 // that is not [ErrNoCredentials]; else with that. nil ones are skipped; without any
 // it panics.
 func FirstOf(authenticators ...Authenticator) Authenticator {
-	all := slices.DeleteFunc(slices.Clone(authenticators), isNil)
+	all := slices.DeleteFunc(slices.Clone(authenticators), isNil[Authenticator])
 	if len(all) == 0 {
 		panic("interceptors: FirstOf: no Authenticator given, which would refuse every call")
 	}

@@ -3,6 +3,7 @@ package interceptors
 import (
 	"context"
 	"log/slog"
+	"reflect"
 
 	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
 	"go.opentelemetry.io/otel"
@@ -56,11 +57,14 @@ type config struct {
 }
 
 func (c *config) setDefaults() {
-	if c.tracerProvider == nil {
+	if isNil(c.tracerProvider) {
 		c.tracerProvider = otel.GetTracerProvider()
 	}
-	if c.meterProvider == nil {
+	if isNil(c.meterProvider) {
 		c.meterProvider = otel.GetMeterProvider()
+	}
+	if isNil(c.propagator) {
+		c.propagator = nil // the global one, as it is at each call
 	}
 	if c.logger == nil {
 		c.logger = slog.Default()
@@ -68,6 +72,17 @@ func (c *config) setDefaults() {
 	if c.converter == nil {
 		c.converter = errors.NewConverter()
 	}
+}
+
+// isNil tells whether v is nil, or an interface with a nil function or pointer in it.
+func isNil[T any](v T) bool {
+	switch v := reflect.ValueOf(v); v.Kind() {
+	case reflect.Invalid:
+		return true
+	case reflect.Func, reflect.Pointer:
+		return v.IsNil()
+	}
+	return false
 }
 
 type option func(*config)

@@ -108,14 +108,15 @@ var policyNames = regexp.MustCompile(`^[a-z0-9_.-]{1,64}$`)
 // l or key is a failure like any other. One that fails since its call is over is
 // none: the call ends with its context's error.
 //
-// It panics if l or key is nil. On a client it limits the calls that go out, with
+// It panics if l or key is nil, or l a [TokenBucket] that NewTokenBucket did not make.
+// On a client it limits the calls that go out, with
 // PerMessage the messages that are sent.
 func RateLimit(l Limiter, key KeyFunc, opts ...RateLimitOption) Interceptor {
-	if l == nil {
-		panic("interceptors: RateLimit: the limiter is nil; want one such as NewTokenBucket(10, 20)")
-	}
-	if b, ok := l.(*TokenBucket); ok && (b == nil || len(b.shards) == 0) {
+	if b, ok := l.(*TokenBucket); ok && !b.made() {
 		panic("interceptors: RateLimit: the TokenBucket was not made by NewTokenBucket")
+	}
+	if isNil(l) {
+		panic("interceptors: RateLimit: the limiter is nil; want one such as NewTokenBucket(10, 20)")
 	}
 	if key == nil {
 		panic("interceptors: RateLimit: the KeyFunc is nil; want one such as ByUser or Global")

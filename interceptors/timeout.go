@@ -30,9 +30,11 @@ var ErrTimeout = errors.Define(codes.DeadlineExceeded, "rpcscope", "TIMEOUT", "t
 //
 // On a server a stream whose deadline passes has ended for the caller at once,
 // and whatever the handler is waiting for of gRPC fails. A unary handler is told
-// through its context and answers itself; none is left behind. The error is
-// [ErrTimeout], and rpcscope.server.rejected counts the call with the reason
-// "timeout".
+// through its context and answers itself; none is left behind. One that does not
+// look at its context cannot be stopped: what it returns late is the outcome of the
+// call, OK included, and remaining_ms below is negative. Where the time was up and the
+// handler gave up for it, the error is [ErrTimeout], and rpcscope.server.rejected
+// counts the call with the reason "timeout".
 //
 // On a client [CallTimeout] takes its place for one call.
 //

@@ -77,10 +77,14 @@ func AllowPlaintext() TokenOption { return func(t *tokens) { t.plaintext = true 
 // connection ([grpc.WithPerRPCCredentials]): use one or the other.
 //
 // Put it last, inside of [Retry] and [CircuitBreaker]. The token is in no span, log
-// record or error. Token panics if source is nil. It does nothing on a server.
+// record or error. Token panics if source is nil, or a
+// [TokenCache] that CachedToken did not make. It does nothing on a server.
 func Token(source TokenSource, opts ...TokenOption) Interceptor {
-	if f, ok := source.(TokenSourceFunc); source == nil || ok && f == nil {
+	if isNil(source) {
 		panic("interceptors: Token: the source is nil; want one such as TokenFile(path) or CachedToken(fetch)")
+	}
+	if c, ok := source.(*TokenCache); ok && c.fetch == nil {
+		panic("interceptors: Token: the TokenCache was not made by CachedToken")
 	}
 	t := &tokens{source: source}
 	for _, o := range opts {

@@ -38,7 +38,7 @@ func CachedToken(fetch func(ctx context.Context) (token string, expires time.Tim
 }
 
 // TokenCache is a [TokenSource] that keeps a token while it lasts. [CachedToken] makes
-// one. It is safe for concurrent use, and has no goroutine but while it fetches.
+// one; with the zero value and nil [Token] panics. It is safe for concurrent use, and has no goroutine but while it fetches.
 type TokenCache struct {
 	fetch func(context.Context) (string, time.Time, error)
 

@@ -30,8 +30,8 @@ const defaultKeys = 1 << 16
 // begins with no more than the emptiest of the buckets that had to go would have
 // by now, but with one token at least. Keys that are in use keep their buckets.
 //
-// Make it with [NewTokenBucket]: the zero value and nil fail each call with an
-// error. It is safe for concurrent use.
+// Make it with [NewTokenBucket]: of the zero value and nil, Allow returns an error, and
+// [RateLimit] and WithMaxKeys panic. It is safe for concurrent use.
 type TokenBucket struct {
 	pace
 	epoch  time.Time
@@ -54,11 +54,17 @@ func NewTokenBucket(perSecond float64, burst int) *TokenBucket {
 // is: 11 MB for the default, whether a million keys come or ten. What a flood took
 // is given back when it is over. It panics if n is not positive.
 func (b *TokenBucket) WithMaxKeys(n int) *TokenBucket {
+	if !b.made() {
+		panic("interceptors: TokenBucket.WithMaxKeys: the TokenBucket was not made by NewTokenBucket")
+	}
 	if n < 1 {
 		panic(fmt.Sprintf("interceptors: TokenBucket.WithMaxKeys: n is %d, want 1 or more", n))
 	}
 	return newTokenBucket(b.pace, n)
 }
+
+// made tells whether NewTokenBucket made b.
+func (b *TokenBucket) made() bool { return b != nil && len(b.shards) > 0 }
 
 func newTokenBucket(p pace, keys int) *TokenBucket {
 	b := &TokenBucket{pace: p, epoch: time.Now(), seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}}
@@ -78,7 +84,7 @@ var errNoTokenBucket = errors.New("interceptors: this TokenBucket was not made b
 // Allow takes a token of the key's bucket. It never waits, does not look at ctx,
 // and fails only for a TokenBucket that [NewTokenBucket] did not make.
 func (b *TokenBucket) Allow(_ context.Context, key string) (Decision, error) {
-	if b == nil || len(b.shards) == 0 {
+	if !b.made() {
 		return Decision{}, errNoTokenBucket
 	}
 	// Strangers may choose the keys, so that they are neither kept nor trusted

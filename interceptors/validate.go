@@ -61,7 +61,7 @@ func (f ValidatorFunc) Validate(ctx context.Context, msg any) error { return f(c
 //
 // A validator that panics ends the call as a handler does.
 func Validate(v ...Validator) Interceptor {
-	validators := slices.DeleteFunc(slices.Clone(v), func(v Validator) bool { return v == nil })
+	validators := slices.DeleteFunc(slices.Clone(v), isNil[Validator])
 	if len(validators) == 0 {
 		validators = []Validator{ValidatorFunc(itself)}
 	}
