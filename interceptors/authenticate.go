@@ -115,6 +115,7 @@ func (a *authentication) intercept(ctx context.Context, call *Call, next Next) e
 	id, err := identify(ctx, call, a.Authenticator)
 	if err != nil {
 		if a.allowsAnonymous(call) {
+			call.add().anonymous = true
 			return next(ctx)
 		}
 		if ctx.Err() == nil { // else there is nobody left to refuse

@@ -29,9 +29,9 @@ var ErrPermissionDenied = errors.Define(codes.PermissionDenied, "rpcscope", "PER
 // The first rule whose pattern matches the method decides, and those after it are
 // not looked at. Where no rule matches nobody may make the call.
 //
-// Only an identity that authentication in this process has verified counts, see
-// [Authenticate], and not after its ExpiresAt: what a caller says of itself, or a
-// trusted peer of somebody, is never enough.
+// Put it inside of [Authenticate]: only an identity that authentication in this
+// process has verified counts, and not after its ExpiresAt: what a caller says of
+// itself, or a trusted peer of somebody, is never enough.
 //
 // A call that is not allowed ends with [ErrPermissionDenied]; where a rule wants an
 // identity and there is no verified one, with [ErrNoCredentials], or
@@ -275,7 +275,11 @@ func (p *policy) authorize(ctx context.Context, call *Call) error {
 	id, _ := propagation.IdentityFromContext(ctx)
 	switch {
 	case !id.Verified():
-		return deny(ctx, call, ErrNoCredentials, reasonUnauthenticated, "a verified identity")
+		missing := "a verified identity"
+		if call.added == nil || !call.added.anonymous {
+			missing += " (no Authenticate ran outside of Authorize)"
+		}
+		return deny(ctx, call, ErrNoCredentials, reasonUnauthenticated, missing)
 	case expired(id):
 		return deny(ctx, call, ErrIdentityExpired, reasonIdentityExpired, "an identity that has not expired")
 	}

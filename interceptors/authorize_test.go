@@ -39,6 +39,8 @@ func TestAuthorizeDecides(t *testing.T) {
 		denied  = codes.PermissionDenied
 		nobody  = codes.Unauthenticated
 		unknown = `a rule that matches `
+
+		unauthenticated = "a verified identity (no Authenticate ran outside of Authorize)"
 	)
 	verified := func(id propagation.Identity) context.Context {
 		return propagation.ContextWithIdentity(context.Background(), id)
@@ -62,7 +64,7 @@ func TestAuthorizeDecides(t *testing.T) {
 	}{
 		{"/grpc.health.v1.Health/Check", "none", ok, ""},
 		{"/grpc.health.v1.Health/Check", "expired", ok, ""},
-		{"/users.v1.Users/Delete", "none", nobody, "a verified identity"},
+		{"/users.v1.Users/Delete", "none", nobody, unauthenticated},
 		{"/users.v1.Users/Delete", "nameless", denied, `Role("admin")`},
 		{"/users.v1.Users/Delete", "admin", denied, `Scope("users.write")`},
 		{"/users.v1.Users/Delete", "similar", denied, `Role("admin")`},
@@ -73,12 +75,12 @@ func TestAuthorizeDecides(t *testing.T) {
 		{"/users.v1.Users/Export", "auditor", ok, ""},
 		{"/users.v1.Users/Export", "nameless", denied, `AnyOf(Role("admin"), Scope("users.read"), AnyOf(Role("auditor")))`},
 		{"/users.v1.Users/LogIn", "none", ok, ""},
-		{"/users.v1.Users/Get", "none", nobody, "a verified identity"},
+		{"/users.v1.Users/Get", "none", nobody, unauthenticated},
 		{"/users.v1.Users/Get", "admin", denied, `Scope("users.read")`},
 		{"/users.v1.Users/Get", "similar", denied, `Scope("users.read")`},
 		{"/users.v1.Users/Get", "reader", ok, ""},
 		{"/users.v1.Users/Get", "lasting", ok, ""},
-		{"/me.v1.Me/Get", "none", nobody, "a verified identity"},
+		{"/me.v1.Me/Get", "none", nobody, unauthenticated},
 		{"/me.v1.Me/Get", "nameless", ok, ""},
 		{"/me.v1.Me/Get", "expired", nobody, "an identity that has not expired"},
 		{"/other.v1.Other/Get", "writer", denied, unknown + "/other.v1.Other/Get"},
@@ -122,7 +124,7 @@ func TestAuthorizeTells(t *testing.T) {
 	}{
 		"role":     {propagation.Identity{UserID: "bob"}, admin, interceptors.ErrPermissionDenied, `Role("admin-of-the-vault")`, "permission_denied"},
 		"no rule":  {propagation.Identity{UserID: "bob"}, anyone("/a.B/*"), interceptors.ErrPermissionDenied, "a rule that matches /grpc.testing.TestService/", "permission_denied"},
-		"identity": {propagation.Identity{}, admin, interceptors.ErrNoCredentials, "a verified identity", "unauthenticated"},
+		"identity": {propagation.Identity{}, admin, interceptors.ErrNoCredentials, "a verified identity (no Authenticate ran outside of Authorize)", "unauthenticated"},
 	}
 	for name, test := range tests {
 		for _, kind := range kinds {
@@ -171,6 +173,11 @@ func TestRule20AuthorizeWantsVerified(t *testing.T) {
 		ctx := propagation.ContextWithIdentity(h.ctx(), propagation.Identity{UserID: "eve", TenantID: "acme", Roles: []string{"admin"}})
 		if err := h.silent(ctx, kind); !errors.Is(err, interceptors.ErrNoCredentials) {
 			t.Errorf("%s: the caller got %v, want %v", kind, err, interceptors.ErrNoCredentials)
+		}
+		for where, got := range h.told() { // and not that nobody asked
+			if missing := got["rpcscope.authorization.missing"]; missing != "a verified identity" {
+				t.Errorf("%s: the %s says that %v is missing", kind, where, missing)
+			}
 		}
 	}
 }

@@ -120,6 +120,7 @@ type added struct {
 	fork       *fork // of a Call: what it is to another; of one that is hedged: the one that counts
 	overrides  overrides
 	deadline   deadline // zero unless Timeout or MaxTimeout has seen the call
+	anonymous  bool     // Authenticate has let the call happen without an identity
 }
 
 func (c *Call) add() *added {
