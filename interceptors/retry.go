@@ -81,22 +81,34 @@ type RetryPolicy struct {
 // and [Token]. For methods that the connection's service config has a retry
 // policy for, which gRPC itself follows, Retry does nothing: attempts would
 // multiply. The same policy for gRPC is [RetryServiceConfig].
-// For one call [CallRetry] takes the policy's place.
+// For one call [CallRetry] takes the policy's place. Of several Retry around a call
+// the outermost counts, for the same reason; a loop of the caller's own around the
+// call does multiply.
 //
 // It panics if the policy makes no sense. It does nothing on a server.
 func Retry(p RetryPolicy) Interceptor {
 	p = p.checked("Retry")
 	budgets := newBudgets(p.Budget)
 	return func(ctx context.Context, call *Call, next Next) error {
-		if call.Side != ClientSide || call.retriedByGRPC(ctx) {
+		if call.Side != ClientSide || call.retriedByGRPC(ctx) || retriedOutside(ctx, call) {
 			return next(ctx)
 		}
 		r := &retrying{RetryPolicy: p, call: call, budget: budgets.of(call.Target())}
 		if call.added != nil && call.added.overrides.retry != nil {
 			r.RetryPolicy = *call.added.overrides.retry
 		}
-		return r.run(ctx, next)
+		return r.run(context.WithValue(ctx, retriedKey{}, call), next)
 	}
+}
+
+// retriedKey has the *Call that a [Retry] looks after.
+type retriedKey struct{}
+
+// retriedOutside tells whether another Retry looks after the call already. A hedge
+// has a Call of its own, of the same method and with the same start.
+func retriedOutside(ctx context.Context, call *Call) bool {
+	c, ok := ctx.Value(retriedKey{}).(*Call)
+	return ok && (c == call || call.m != nil && c.m == call.m && c.start.Equal(call.start))
 }
 
 func (p RetryPolicy) checked(function string) RetryPolicy {

@@ -411,6 +411,43 @@ func TestRetryDoesNotCompound(t *testing.T) {
 	}
 }
 
+// Of several Retry around a call the outermost makes the attempts, each time that
+// it runs, also where the attempts in between run beside each other.
+func TestRetryOfRetry(t *testing.T) {
+	inner := interceptors.Retry(interceptors.RetryPolicy{MaxAttempts: 3, Budget: -1})
+	outer := interceptors.Retry(interceptors.RetryPolicy{MaxAttempts: 4, Budget: -1})
+	twice := interceptors.Interceptor(func(ctx context.Context, _ *interceptors.Call, next interceptors.Next) error {
+		if err := next(ctx); err == nil {
+			return nil
+		}
+		return next(ctx)
+	})
+	for name, test := range map[string]struct {
+		chain    []interceptors.Interceptor
+		attempts int64
+	}{
+		"one":         {[]interceptors.Interceptor{outer}, 4},
+		"two":         {[]interceptors.Interceptor{outer, inner}, 4},
+		"three":       {[]interceptors.Interceptor{outer, interceptors.For(interceptors.Methods("*"), inner), inner}, 4},
+		"run twice":   {[]interceptors.Interceptor{twice, outer, inner}, 8},
+		"over hedges": {[]interceptors.Interceptor{outer, interceptors.Hedge(interceptors.HedgePolicy{MaxAttempts: 2, Delay: time.Hour, Budget: -1}), inner}, 8},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var calls atomic.Int64
+				h := start(t, failingFirst(&calls, slices.Repeat([]func(context.Context) error{fails(codes.Unavailable)}, 30)...), func(h *harness) {
+					h.clients = append(h.clients, interceptors.Chain(test.chain...))
+				})
+				_ = h.call(context.Background(), interceptors.Unary)
+				if got := calls.Load(); got != test.attempts {
+					t.Errorf("the server was called %d times, want %d", got, test.attempts)
+				}
+				h.idle()
+			})
+		})
+	}
+}
+
 func TestRetryServiceConfig(t *testing.T) {
 	got := interceptors.RetryServiceConfig(interceptors.RetryPolicy{MaxAttempts: 4, MaxBackoff: 1500 * time.Millisecond, Codes: []codes.Code{codes.Unavailable, codes.Aborted}},
 		"/a.B/*", "/a.B/C", "*")
