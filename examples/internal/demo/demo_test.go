@@ -102,7 +102,10 @@ func TestServe(t *testing.T) {
 	defer stop()
 	out := newLines()
 	ended := make(chan error, 1)
-	go func() { ended <- Serve(ctx, out) }()
+	go func() {
+		defer close(out)
+		ended <- Serve(ctx, out)
+	}()
 	url := out.find(t, `The page +(http://\S+)/`)
 	token := out.find(t, `Authorization: Bearer (\w+)`)
 	if o := get("/users/")(t.Context(), &system{web: url, token: token}); o.String() != "OK, 4 users" {
@@ -130,7 +133,10 @@ func (l lines) find(t *testing.T, pattern string) string {
 	t.Helper()
 	for re := regexp.MustCompile(pattern); ; {
 		select {
-		case line := <-l:
+		case line, ok := <-l:
+			if !ok {
+				t.Fatalf("it ended, and printed nothing like %s", pattern)
+			}
 			if found := re.FindStringSubmatch(line); found != nil {
 				return found[1]
 			}

@@ -9,7 +9,6 @@ import (
 	"os"
 	"strings"
 	"sync"
-	"time"
 
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 
@@ -110,9 +109,9 @@ func start(out io.Writer, webAddress, usersAddress string) (_ *system, err error
 	return s, s.ready()
 }
 
-// ready waits until the users service serves.
+// ready waits until the users service serves, which hashes the admin's password before: on a busy machine that takes seconds.
 func (s *system) ready() error {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	return service.Check(ctx, s.address)
 }
