@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"google.golang.org/grpc"
@@ -65,8 +66,8 @@ func AllowPlaintext() TokenOption { return func(t *tokens) { t.plaintext = true 
 // Both are counted in rpcscope.client.rejected, as plaintext and no_token.
 //
 // A call that the server ends with Unauthenticated is made once more if the source
-// then has another token; before, the source's method Invalidate is called if it has
-// one. That goes for unary calls, and for server streams before their first message
+// then has another token. If it still has the same one, its method Invalidate is
+// called first, where there is one, for the same token once a second at most. That goes for unary calls, and for server streams before their first message
 // has reached the caller; on streams of requests, which could not be made again,
 // the next call has the new token. Span and log record have
 // rpcscope.token.refreshed.
@@ -102,6 +103,7 @@ type tokens struct {
 
 	mu      sync.Mutex
 	refused string // the last token that the source was told of
+	told    time.Time
 }
 
 const tokenRefreshedKey = attribute.Key("rpcscope.token.refreshed")
@@ -114,27 +116,32 @@ func (t *tokens) intercept(ctx context.Context, call *Call, next Next) error {
 	c.option.Creds = c
 	call.AddCallOptions(&c.option)
 	err := c.outcome(ctx, call, next(ctx))
-	if err == nil || errors.Code(err) != codes.Unauthenticated || ctx.Err() != nil || !c.renew(ctx) || call.committed(ctx) {
+	if err == nil || errors.Code(err) != codes.Unauthenticated || ctx.Err() != nil || !c.renew(ctx, call.committed(ctx)) {
 		return err
 	}
 	call.AddAttributes(tokenRefreshedKey.Bool(true))
 	return c.outcome(ctx, call, next(ctx))
 }
 
-// invalidate has the source give up the token that a server refused: once, of
-// many calls that were made with it.
-func (t *tokens) invalidate(refused string) {
+// invalidate has the source give up the token that a server refused, and tells
+// whether it may have another one. Of many calls that were made with it one a second
+// does so: an issuer may give out the same token again.
+func (t *tokens) invalidate(refused string) bool {
 	source, ok := t.source.(interface{ Invalidate() })
 	if !ok {
-		return
+		return false
 	}
+	now := time.Now()
 	t.mu.Lock()
-	known := t.refused == refused
-	t.refused = refused
+	known := t.refused == refused && now.Sub(t.told) < tokenDropPause
+	if !known {
+		t.refused, t.told = refused, now
+	}
 	t.mu.Unlock()
 	if !known {
 		source.Invalidate()
 	}
+	return true
 }
 
 // ask asks the source, whose panic is an error: it may come on a goroutine of gRPC's.
@@ -234,16 +241,23 @@ func (c *callToken) outcome(ctx context.Context, call *Call, err error) error {
 	return f.err
 }
 
-// renew tells whether the source has another token than the one that was refused.
-func (c *callToken) renew(ctx context.Context) bool {
+// renew tells whether the call can be made with another token than the one that was
+// refused. If it cannot be made again nobody waits for one.
+func (c *callToken) renew(ctx context.Context, committed bool) bool {
 	c.mu.Lock()
 	refused := c.sent
 	c.mu.Unlock()
 	if refused == "" {
 		return false
 	}
-	c.invalidate(refused)
+	if committed {
+		c.invalidate(refused)
+		return false
+	}
 	token, err := c.ask(ctx)
+	if err == nil && token == refused && c.invalidate(refused) {
+		token, err = c.ask(ctx)
+	}
 	if err != nil || token == refused {
 		return false
 	}

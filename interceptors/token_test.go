@@ -210,6 +210,61 @@ func TestRule28RefusedTwice(t *testing.T) {
 	}
 }
 
+// A token that is refused is given up again after a second, however it came about: a
+// second one that was fetched within the pause and refused as well, and one that the
+// issuer gave out twice.
+func TestRule28RefusedAgain(t *testing.T) {
+	for name, issued := range map[string][]string{"another": {"a", "b", "good"}, "the same": {"a", "a", "good"}} {
+		synctest.Test(t, func(t *testing.T) {
+			g := &gate{}
+			g.accept("good")
+			var fetched int
+			source := interceptors.CachedToken(func(context.Context) (string, time.Time, error) {
+				token := issued[min(fetched, len(issued)-1)]
+				fetched++
+				return token, time.Time{}, nil
+			})
+			h := gated(t, g, interceptors.Token(source, interceptors.AllowPlaintext()))
+			for n := range 3 { // the second one is within the pause
+				if err := h.call(context.Background(), interceptors.Unary); status.Code(err) != codes.Unauthenticated {
+					t.Errorf("%s, call %d: %v, want Unauthenticated", name, n, err)
+				}
+				if fetched != 2 {
+					t.Errorf("%s, call %d: %d tokens were fetched, want 2", name, n, fetched)
+				}
+				<-time.After(100 * time.Millisecond)
+			}
+			<-time.After(time.Second)
+			for _, kind := range kinds {
+				if err := h.call(context.Background(), kind); err != nil {
+					t.Errorf("%s, a second later: %v", name, err)
+				}
+			}
+			h.idle()
+		})
+	}
+}
+
+// Nobody waits for a token that cannot be used: a stream of requests is not made
+// again.
+func TestRule28NoWaitWithoutUse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fetched := 0
+		source := interceptors.CachedToken(func(context.Context) (string, time.Time, error) {
+			if fetched++; fetched > 1 {
+				<-time.After(10 * time.Second)
+			}
+			return "a", time.Time{}, nil
+		})
+		h := gated(t, &gate{}, interceptors.Token(source, interceptors.AllowPlaintext()))
+		begun := time.Now()
+		if err := h.call(context.Background(), interceptors.BidiStream); status.Code(err) != codes.Unauthenticated || time.Since(begun) > 0 {
+			t.Errorf("after %v the caller got %v, want Unauthenticated at once", time.Since(begun), err)
+		}
+		h.idle()
+	})
+}
+
 // Many calls that are refused with the same token invalidate it once.
 func TestRule28RefusedTogether(t *testing.T) {
 	k, g := &keyring{token: "old", next: "new"}, &gate{}
