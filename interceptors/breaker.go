@@ -3,6 +3,7 @@ package interceptors
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -189,7 +190,7 @@ func (s *breakers) judge(ctx context.Context, call *Call, err error, hurried boo
 	}
 	code := errors.Code(err)
 	switch {
-	case refusedHere(err):
+	case refusedHere(err), unsendable(call, err):
 		return errNothingLearned
 	case errors.Is(context.Cause(ctx), errAttemptTimeout): // cancelled by Retry, which waited long enough
 	case code == codes.Canceled, ctx.Err() == context.Canceled:
@@ -216,6 +217,13 @@ func refusedHere(err error) bool {
 	}
 	e, ok := errors.AsType[*errors.Error](err)
 	return ok && !e.Remote() && e.Domain() == ErrBreakerOpen.Domain() && e.Code() != codes.DeadlineExceeded
+}
+
+// unsendable tells whether gRPC could not encode what the caller gave it, which it
+// says with a text of its own before anything has come from a server.
+func unsendable(call *Call, err error) bool {
+	return errors.Code(err) == codes.Internal && len(call.Header())+len(call.Trailer()) == 0 &&
+		strings.HasPrefix(errors.Message(err), "grpc: error while ")
 }
 
 // answered tells whether the error is one that came from the service: an

@@ -261,6 +261,24 @@ func TestRule27OwnDoing(t *testing.T) {
 		defer func() { _ = recover() }()
 		_ = h.call(ctx, kind)
 	}
+	unencodable := func(ctx context.Context, h *harness, kind interceptors.Kind) {
+		const invalid = "\xff"
+		switch kind {
+		case interceptors.Unary:
+			_, _ = h.client.UnaryCall(ctx, &testpb.SimpleRequest{ResponseStatus: &testpb.EchoStatus{Message: invalid}})
+		case interceptors.ServerStream:
+			if cs, err := h.client.StreamingOutputCall(ctx, &testpb.StreamingOutputCallRequest{ResponseStatus: &testpb.EchoStatus{Message: invalid}}); err == nil {
+				_ = drain(cs)
+			}
+		case interceptors.BidiStream:
+			if cs, err := h.client.FullDuplexCall(ctx); err == nil {
+				_ = cs.Send(&testpb.StreamingOutputCallRequest{ResponseStatus: &testpb.EchoStatus{Message: invalid}})
+				_ = drain(cs)
+			}
+		default: // its message has no string
+			_ = h.conn.Invoke(ctx, unaryMethod, &testpb.EchoStatus{Message: invalid}, &testpb.SimpleResponse{})
+		}
+	}
 	refuses := func(err error) interceptors.Interceptor {
 		return func(context.Context, *interceptors.Call, interceptors.Next) error { return err }
 	}
@@ -281,6 +299,7 @@ func TestRule27OwnDoing(t *testing.T) {
 		{"another breaker", plain, refuses(interceptors.ErrBreakerOpen), false},
 		{"no token", plain, refuses(interceptors.ErrNoToken), false},
 		{"timed out here", plain, interceptors.Timeout(time.Second), true},
+		{"unsendable", unencodable, nil, false},
 		{"mapped here", plain, refuses(errors.Unavailable("mapped")), true},
 	}
 	for _, test := range tests {

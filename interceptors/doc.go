@@ -268,7 +268,7 @@
 // what is not there, or had no token. A stream is a probe until its headers have
 // come, and no longer; a probe that hangs makes room for the next. While the breaker
 // is open calls end with [ErrBreakerOpen], Unavailable, and say when to come
-// back, which Retry heeds. rpcscope.client.breaker.state and .transitions, and events of
+// back; Retry does not wait for that, but returns it. rpcscope.client.breaker.state and .transitions, and events of
 // spans, tell what it did and because of which call.
 //
 // # Tokens

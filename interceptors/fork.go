@@ -28,7 +28,7 @@ func (c *Call) fork(ctx context.Context) *fork {
 	f.Context = ctx
 	f.call.FullMethod, f.call.Kind, f.call.Side, f.call.depth = c.FullMethod, c.Kind, c.Side, c.depth
 	f.call.Request, f.call.start, f.call.m, f.call.ctx = c.Request, c.start, c.m, ctx
-	f.call.added = &added{options: c.added.options[:len(c.added.options):len(c.added.options)], fork: f}
+	f.call.added = &added{options: c.added.options[:len(c.added.options):len(c.added.options)], fork: f, overrides: c.added.overrides, deadline: c.added.deadline}
 	if r := rpcFromContext(ctx, c.Side); r != nil {
 		f.own, f.observed = r.own, r.observed
 		if r.tries != nil {

@@ -49,12 +49,13 @@ type HedgePolicy struct {
 // rpcscope.client.attempts as initial or hedge, the cancelled ones with
 // CANCELLED. What the server asks for with grpc-retry-pushback-ms is done, as
 // gRPC's proposal A6 says. It passes streams through, and does nothing on a
-// server. It panics if the policy makes no sense.
+// server and, like [Retry], for methods that the connection's service config has a
+// retry policy for. It panics if the policy makes no sense.
 func Hedge(p HedgePolicy) Interceptor {
 	p = p.checked()
 	budgets := newBudgets(p.Budget)
 	return func(ctx context.Context, call *Call, next Next) error {
-		if call.Side != ClientSide || call.Kind != Unary || call.m == nil {
+		if call.Side != ClientSide || call.Kind != Unary || call.m == nil || call.retriedByGRPC(ctx) {
 			return next(ctx)
 		}
 		h := &hedging{HedgePolicy: p, call: call, next: next, budget: budgets.of(call.Target()), ended: make(chan hedged)}
@@ -212,7 +213,7 @@ func (h *hedging) take(f *fork) {
 	h.call.sent.Store(f.call.Sent())
 	h.call.received.Store(f.call.Received())
 	h.call.header, h.call.trailer, h.call.Response = f.call.header, f.call.trailer, f.call.Response
-	h.call.ctx = f.call.ctx
+	h.call.ctx, h.call.added.deadline = f.call.ctx, f.call.added.deadline
 	if more := f.call.added.attributes; len(more) > 0 {
 		h.call.AddAttributes(more...)
 	}

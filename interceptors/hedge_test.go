@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	testpb "google.golang.org/grpc/interop/grpc_testing"
@@ -201,4 +202,55 @@ func TestHedgePanics(t *testing.T) {
 		}()
 		_ = h.call(context.Background(), interceptors.Unary)
 	})
+}
+
+// What the caller says for one call goes for its attempts.
+func TestHedgeKeepsCallOptions(t *testing.T) {
+	m := &moody{}
+	m.set(codes.Unavailable)
+	deadlines := make(chan time.Duration, 1)
+	h := start(t, &stub{}, func(h *harness) {
+		h.servers = append(h.servers, interceptors.Interceptor(m.intercept))
+		h.clients = append(h.clients, interceptors.Hedge(interceptors.HedgePolicy{MaxAttempts: 1}), interceptors.Timeout(5*time.Second),
+			interceptors.Retry(interceptors.RetryPolicy{MaxAttempts: 4, Budget: -1}), interceptors.Interceptor(func(ctx context.Context, _ *interceptors.Call, next interceptors.Next) error {
+				at, _ := ctx.Deadline()
+				deadlines <- time.Until(at)
+				return next(ctx)
+			}))
+	})
+	_, err := h.client.UnaryCall(context.Background(), &testpb.SimpleRequest{}, interceptors.CallRetry(interceptors.RetryPolicy{MaxAttempts: 1}), interceptors.CallTimeout(time.Hour))
+	if status.Code(err) != codes.Unavailable || m.calls.Load() != 1 {
+		t.Errorf("after %d attempts: %v; want Unavailable after one, as CallRetry says", m.calls.Load(), err)
+	}
+	if d := <-deadlines; d < 59*time.Minute {
+		t.Errorf("the attempt had %v, want the hour of CallTimeout", d)
+	}
+	h.idle()
+	if got := attrs(h.span(trace.SpanKindClient).Attributes())["rpcscope.deadline.source"]; got != "default" {
+		t.Errorf("rpcscope.deadline.source is %v, want default", got)
+	}
+}
+
+// Attempts do not multiply: where gRPC retries by itself Hedge leaves it at that.
+func TestHedgeBesideServiceConfig(t *testing.T) {
+	m := &moody{}
+	m.set(codes.Unavailable)
+	h := start(t, &stub{}, func(h *harness) {
+		h.servers = append(h.servers, interceptors.Interceptor(m.intercept))
+		h.clients = append(h.clients, interceptors.Hedge(interceptors.HedgePolicy{MaxAttempts: 3, Delay: time.Millisecond, Budget: -1}))
+		h.dial = append(h.dial, grpc.WithDefaultServiceConfig(interceptors.RetryServiceConfig(interceptors.RetryPolicy{MaxAttempts: 2, InitialBackoff: time.Millisecond, Budget: -1}, "/grpc.testing.TestService/*")))
+	})
+	for range 3 { // the service config comes with the connection
+		_, err := h.client.UnaryCall(h.ctx(), &testpb.SimpleRequest{}, grpc.WaitForReady(true))
+		if status.Code(err) != codes.Unavailable {
+			t.Fatal(err)
+		}
+	}
+	if n := m.calls.Swap(0); n > 10 { // the first one may have been hedged
+		t.Errorf("3 calls made %d attempts", n)
+	}
+	_, _ = h.client.UnaryCall(h.ctx(), &testpb.SimpleRequest{})
+	if n := m.calls.Load(); n != 2 {
+		t.Errorf("a call made %d attempts, want the 2 of the service config", n)
+	}
 }
