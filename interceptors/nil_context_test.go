@@ -17,7 +17,7 @@ import (
 // the process.
 func TestRule10NilContext(t *testing.T) {
 	giveNil := interceptors.Interceptor(func(_ context.Context, _ *interceptors.Call, next interceptors.Next) error {
-		return next(nil) //nolint:staticcheck // the mistake
+		return next(nil)
 	})
 	everywhere(t, func(t *testing.T, kind interceptors.Kind, side interceptors.Side) {
 		h := start(t, &stub{}, on(side, giveNil))

@@ -79,7 +79,7 @@ type surviving struct {
 const brokenOTelGRPC = "WithOTelGRPC: its handler, or a span processor,"
 
 func (h surviving) TagRPC(ctx context.Context, info *stats.RPCTagInfo) (tagged context.Context) {
-	tagged = ctx
+	tagged = ctx //nolint:wastedassign // it is what is left where the handler panics
 	if r := rpcFromContext(ctx, h.side); r != nil {
 		defer survive(brokenOTelGRPC, &r.call)
 	}

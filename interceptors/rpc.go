@@ -145,7 +145,7 @@ func (r *rpc) begin() {
 
 // startSpan is the tracer's Start. Where that panics there is no span.
 func (r *rpc) startSpan(ctx context.Context, name string, options ...trace.SpanStartOption) (within context.Context, span trace.Span) {
-	within = ctx
+	within = ctx //nolint:wastedassign // it is what is left where Start panics
 	defer survive("WithTracerProvider: the tracer, or a sampler or span processor,", &r.call)
 	return r.engine().tracer.Start(ctx, name, options...)
 }
