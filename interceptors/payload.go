@@ -123,6 +123,8 @@ type payload struct {
 	direction string
 }
 
+var messageText = [...]string{ServerSide: "server message", ClientSide: "client message"}
+
 // The attributes of a record that no other has.
 const (
 	payloadKey          = "rpcscope.payload"
@@ -177,7 +179,7 @@ func (p *payloads) log(ctx context.Context, call *Call, to payload, n int64, msg
 	)
 	if m, ok := msg.(proto.Message); ok {
 		size := proto.Size(m)
-		text, truncated := payloadJSON(m.ProtoReflect(), size, p.limit)
+		text, truncated := payloadJSON(m.ProtoReflect(), p.limit)
 		attrs = append(attrs,
 			slog.Int(string(messageUncompressedKey), size),
 			slog.String(payloadTypeKey, string(m.ProtoReflect().Descriptor().FullName())),
@@ -199,7 +201,7 @@ func (p *payloads) log(ctx context.Context, call *Call, to payload, n int64, msg
 		attrs = append(attrs, slog.String(logRequestID, id))
 	}
 	attrs = appendIDs(attrs, sc)
-	record := slog.NewRecord(time.Now(), p.level, call.Side.String()+" message", 0)
+	record := slog.NewRecord(time.Now(), p.level, messageText[call.Side], 0)
 	record.AddAttrs(attrs...)
 	_ = to.logger.Handler().Handle(ctx, record) // its error has nowhere to go: the log is where errors go
 }

@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"sync"
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protojson"
@@ -15,12 +16,13 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 )
 
-// payloadJSON is m, of size bytes on the wire, as protojson writes it, with what is
-// to be redacted masked and no more than limit bytes. protojson itself can neither mask a field that is not
-// a string nor stop: a masked copy of a large message would cost what the message
-// costs.
-func payloadJSON(m protoreflect.Message, size, limit int) (text string, truncated bool) {
-	w := payloadWriter{buf: make([]byte, 0, min(2*size, limit)+64), limit: limit, unpacks: limit + 64<<10}
+// payloadJSON is m as protojson writes it, with what is to be redacted masked and no
+// more than limit bytes. protojson itself can neither mask a field that is not a string
+// nor stop: a masked copy of a large message would cost what the message costs.
+func payloadJSON(m protoreflect.Message, limit int) (text string, truncated bool) {
+	w := payloadWriters.Get().(*payloadWriter)
+	defer payloadWriters.Put(w)
+	*w = payloadWriter{buf: w.buf[:0], limit: limit, unpacks: limit + 64<<10}
 	w.message(m)
 	if !w.full() {
 		return string(w.buf), false
@@ -38,6 +40,8 @@ type payloadWriter struct {
 	limit   int // bytes
 	unpacks int // bytes of what is in an Any, which are copied once for each Any around them
 }
+
+var payloadWriters = sync.Pool{New: func() any { return new(payloadWriter) }}
 
 func (w *payloadWriter) full() bool { return len(w.buf) > w.limit }
 

@@ -306,13 +306,16 @@ func jittered(d time.Duration) time.Duration { return d/2 + rand.N(d) }
 // quota is what draft-ietf-httpapi-ratelimit-headers-10 calls the RateLimit and
 // the RateLimit-Policy fields.
 func (r *rateLimit) quota(d Decision) metadata.MD {
-	limit := `"` + r.policy + `";r=` + strconv.Itoa(max(d.Remaining, 0))
+	var room [128]byte // for the longest of them
+	b := append(append(append(room[:0], '"'), r.policy...), '"')
+	name := len(b)
+	b = strconv.AppendInt(append(b, ";r="...), int64(max(d.Remaining, 0)), 10)
 	if d.ResetAfter > 0 {
-		limit += ";t=" + strconv.FormatInt(roundedUp(d.ResetAfter, time.Second), 10)
+		b = strconv.AppendInt(append(b, ";t="...), roundedUp(d.ResetAfter, time.Second), 10)
 	}
-	md := metadata.MD{"ratelimit": {limit}}
+	md := metadata.MD{"ratelimit": {string(b)}}
 	if d.Limit > 0 {
-		md["ratelimit-policy"] = []string{`"` + r.policy + `";q=` + strconv.Itoa(d.Limit)}
+		md["ratelimit-policy"] = []string{string(strconv.AppendInt(append(b[:name], ";q="...), int64(d.Limit), 10))}
 	}
 	return md
 }

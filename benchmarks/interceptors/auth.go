@@ -3,12 +3,17 @@ package main
 import (
 	"context"
 	"crypto/subtle"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
+	"time"
 
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/auth"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
 	"github.com/rpcscope/rpcscope/interceptors"
@@ -64,6 +69,27 @@ var authenticateHeader = scenario{
 	},
 	peer: "auth", theirs: middlewareAuth, context: bearing,
 }
+
+// The connection is one in memory: what a call over TLS would know of its peer is
+// there before, and is not counted. go-grpc-middleware has no such thing.
+var authenticateCertificate = scenario{
+	name: "`Authenticate`, peer certificate",
+	ours: func() interceptors.Interceptor {
+		return interceptors.Chain(overTLS, interceptors.Authenticate(interceptors.PeerCertificate(func(*x509.Certificate) (propagation.Identity, error) { return ada, nil })))
+	},
+	base: interceptors.Chain(overTLS, noop),
+}
+
+func overTLS(ctx context.Context, _ *interceptors.Call, next interceptors.Next) error {
+	return next(peer.NewContext(ctx, tlsPeer))
+}
+
+var tlsPeer = func() *peer.Peer {
+	certificate := &x509.Certificate{NotAfter: time.Now().Add(time.Hour)}
+	return &peer.Peer{AuthInfo: credentials.TLSInfo{State: tls.ConnectionState{
+		PeerCertificates: []*x509.Certificate{certificate}, VerifiedChains: [][]*x509.Certificate{{certificate}},
+	}}}
+}()
 
 // go-grpc-middleware has nothing that decides by role or scope. Who calls is known
 // before, and what that takes is not counted in a call.

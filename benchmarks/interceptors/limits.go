@@ -5,6 +5,7 @@ import (
 
 	"github.com/grpc-ecosystem/go-grpc-middleware/v2/interceptors/ratelimit"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/rpcscope/rpcscope/interceptors"
 	"github.com/rpcscope/rpcscope/propagation"
@@ -17,6 +18,20 @@ var (
 	rateLimitGlobal = rateLimitScenario("`RateLimit`, `Global`", interceptors.Global)
 	rateLimitPeer   = rateLimitScenario("`RateLimit`, `ByPeer`", interceptors.ByPeer)
 	rateLimitUser   = identified(rateLimitScenario("`RateLimit`, `ByUser`", interceptors.ByUser))
+
+	// Headers are sent, which costs a call more than what is in them.
+	rateLimitHeaders = scenario{
+		name: "`RateLimit`, `QuotaHeaders`, more than headers",
+		ours: func() interceptors.Interceptor {
+			return interceptors.RateLimit(bucket(), interceptors.Global, interceptors.QuotaHeaders())
+		},
+		base: func(ctx context.Context, call *interceptors.Call, next interceptors.Next) error {
+			if err := call.SetHeader(metadata.Pairs("ratelimit", `"default";r=999999999;t=1`, "ratelimit-policy", `"default";q=1000000000`)); err != nil {
+				return err
+			}
+			return next(ctx)
+		},
+	}
 
 	concurrencyScenario = scenario{name: "`ConcurrencyLimit`", ours: func() interceptors.Interceptor { return interceptors.ConcurrencyLimit(1000) }}
 	adaptiveScenario    = scenario{name: "`AdaptiveLimit`", ours: func() interceptors.Interceptor {
