@@ -28,13 +28,14 @@ const (
 	UsersAPI       = "users-api"
 	UsersAudit     = "users-audit"
 	UsersWeb       = "users-web"
+	UsersLoad      = "users-load" // how the load goes
 )
 
 // UsualPorts are those that docker compose publishes, which are everybody's defaults.
 func UsualPorts() Ports {
 	return Ports{
 		PrometheusHTTP: 9090, JaegerHTTP: 16686, JaegerGRPC: 16685, JaegerHealth: 13133, OTLPGRPC: 4317, OTLPHTTP: 4318,
-		UsersAPI: 50051, UsersAudit: 50052, UsersWeb: 8080,
+		UsersAPI: 50051, UsersAudit: 50052, UsersWeb: 8080, UsersLoad: 8090,
 	}
 }
 

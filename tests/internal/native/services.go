@@ -84,7 +84,8 @@ func (c Config) services() []service {
 	all := []service{prometheus, jaeger, audit, api, web}
 	if c.Rate > 0 {
 		load := c.example("users-load", "", "-addr", p.address(UsersAPI), "-rate", strconv.FormatFloat(c.Rate, 'f', -1, 64),
-			"-duration", "100000h", "-tolerate", "1", "-messages", "steady")
+			"-duration", "100000h", "-tolerate", "1", "-status", p.address(UsersLoad), "-messages", "steady")
+		load.healthy = answers(p.URL(UsersLoad)) // when a call has ended well
 		all = append(all, load)
 	}
 	for i := range all {
@@ -105,8 +106,7 @@ func (c Config) example(name, address string, args ...string) service {
 			"OTEL_METRIC_EXPORT_INTERVAL=" + strconv.FormatInt(c.Every.Milliseconds(), 10),
 		},
 	}
-	if address == "" { // then it is, as long as it runs
-		s.healthy = func(context.Context) error { return nil }
+	if address == "" {
 		return s
 	}
 	s.args = append([]string{"-listen", address}, args...)
