@@ -33,11 +33,15 @@ func checkedBudget(refuse func(string, any, string), budget float64) float64 {
 
 // checkedFailures is a field of a policy that has codes of failures, or its default.
 func checkedFailures(refuse func(string, any, string), field string, failures []codes.Code) []codes.Code {
-	if slices.Contains(failures, codes.OK) {
-		refuse(field, failures, "no OK: that is no failure")
-	}
-	if failures == nil {
+	switch {
+	case failures == nil:
 		return []codes.Code{codes.Unavailable}
+	case len(failures) == 0:
+		refuse(field, failures, "at least one; nil is the default, UNAVAILABLE only")
+	case slices.Contains(failures, codes.OK):
+		refuse(field, failures, "no OK: that is no failure")
+	case slices.Max(failures) > codes.Unauthenticated:
+		refuse(field, failures, "codes of gRPC, which end with 16, Unauthenticated")
 	}
 	return slices.Clone(failures)
 }

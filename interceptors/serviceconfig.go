@@ -3,6 +3,7 @@ package interceptors
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,7 +22,7 @@ import (
 // an attempt. Streams of requests it makes again as well, from a copy of what was
 // sent, until the server has answered. RetryServiceConfig panics if the policy
 // makes no sense or has a PerAttemptTimeout, and on a pattern that can match
-// nothing.
+// nothing or is given twice.
 //
 // The format is that of gRPC's proposals A6 and A21.
 func RetryServiceConfig(p RetryPolicy, patterns ...string) string {
@@ -53,7 +54,10 @@ func RetryServiceConfig(p RetryPolicy, patterns ...string) string {
 		RetryThrottling *throttling `json:"retryThrottling,omitempty"`
 	}
 	names := []name{}
-	for _, pattern := range patterns {
+	for i, pattern := range patterns {
+		if slices.Contains(patterns[:i], pattern) {
+			panic(fmt.Sprintf("interceptors: RetryServiceConfig: pattern %q is given twice; want each once: gRPC refuses such a config", pattern))
+		}
 		if pattern == "*" {
 			names = append(names, name{})
 			continue
