@@ -162,7 +162,9 @@ func (h *hedging) decides(ctx context.Context, result hedged, another *time.Time
 	if over(ctx) || !slices.Contains(h.NonFatal, errors.Code(result.err)) {
 		return true
 	}
-	h.budget.failed()
+	if !refusedHere(result.err) {
+		h.budget.failed()
+	}
 	var pushback time.Duration
 	var pushed bool
 	if result.fork != nil {

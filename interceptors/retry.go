@@ -199,7 +199,9 @@ func (r *retrying) next(ctx context.Context, n int, err error) (wait time.Durati
 	if errors.Is(err, ErrBreakerOpen) {
 		return 0, "breaker" // it says nothing new about the server
 	}
-	r.budget.failed()
+	if !refusedHere(err) {
+		r.budget.failed()
+	}
 	pushback, pushed := pushbackOf(r.call.Trailer())
 	switch {
 	case r.call.committed(ctx):
