@@ -129,7 +129,7 @@ func (a *attempt) begin(ctx context.Context, transparent bool) {
 		}
 		a.r.tries.made.Add(1)
 	}
-	if t, ok := ctx.Value(turnKey{}).(*turn); ok && !transparent {
+	if t, ok := ctx.Value(turnKey{}).(*turn); ok && t.isOf(&a.r.call) && !transparent {
 		previous, a.kind = int64(t.n-1), t.kind
 		if a.span != nil {
 			a.span.SetAttributes(t.attrs...)

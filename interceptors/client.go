@@ -99,6 +99,7 @@ func agreed(ids []string) string {
 // sendable returns the context that gRPC is called with: everything that
 // travels is in its metadata, unless that is to be set for each attempt.
 func (r *rpc) sendable(ctx context.Context) context.Context {
+	ctx = r.call.counted(ctx)
 	switch {
 	case r.spanPerAttempt():
 		return ctx

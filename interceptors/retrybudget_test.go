@@ -2,6 +2,7 @@ package interceptors_test
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"slices"
 	"sync/atomic"
@@ -14,6 +15,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	testpb "google.golang.org/grpc/interop/grpc_testing"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/rpcscope/rpcscope/errors"
@@ -186,5 +188,60 @@ func TestRule26BudgetOfWhatWasNotSent(t *testing.T) {
 				h.idle()
 			})
 		})
+	}
+}
+
+// previousAttempts is what a server is told of the attempts before.
+func previousAttempts(ctx context.Context) string {
+	md, _ := metadata.FromIncomingContext(ctx)
+	return fmt.Sprint(md.Get("grpc-previous-rpc-attempts"))
+}
+
+// A call that is made with the context of an attempt is another call: its server
+// hears of no attempts before, and it is counted as its own first one.
+func TestRule26AttemptsAreOfTheirCall(t *testing.T) {
+	for name, i := range map[string]interceptors.Interceptor{
+		"retry": interceptors.Retry(interceptors.RetryPolicy{}),
+		"hedge": interceptors.Hedge(interceptors.HedgePolicy{MaxAttempts: 3}),
+	} {
+		for _, watched := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/WithAttempts %v", name, watched), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					var nested []string
+					other := start(t, &stub{unary: func(ctx context.Context, _ *testpb.SimpleRequest) (*testpb.SimpleResponse, error) {
+						nested = append(nested, previousAttempts(ctx))
+						return &testpb.SimpleResponse{}, nil
+					}}, func(h *harness) { h.clients = append(h.clients, interceptors.WithAttempts()) })
+					var own []string
+					h := start(t, &stub{unary: func(ctx context.Context, _ *testpb.SimpleRequest) (*testpb.SimpleResponse, error) {
+						if own = append(own, previousAttempts(ctx)); len(own) < 3 {
+							return nil, status.Error(codes.Unavailable, "not now")
+						}
+						return &testpb.SimpleResponse{}, nil
+					}}, func(h *harness) {
+						if watched {
+							h.clients = append(h.clients, interceptors.WithAttempts())
+						}
+						h.clients = append(h.clients, i, interceptors.Interceptor(func(ctx context.Context, _ *interceptors.Call, next interceptors.Next) error {
+							if err := other.call(ctx, interceptors.Unary); err != nil {
+								return err
+							}
+							return next(ctx)
+						}))
+					})
+					if err := h.call(context.Background(), interceptors.Unary); err != nil {
+						t.Fatal(err)
+					}
+					h.idle()
+					if diff := cmp.Diff([]string{"[]", "[1]", "[2]"}, own); diff != "" {
+						t.Errorf("what the server was told (-want +got):\n%s", diff)
+					}
+					if diff := cmp.Diff([]string{"[]", "[]", "[]"}, nested); diff != "" {
+						t.Errorf("what another server was told (-want +got):\n%s", diff)
+					}
+					other.counted("rpcscope.client.attempts", "rpcscope.attempt", map[string]int64{"initial": 3})
+				})
+			})
+		}
 	}
 }

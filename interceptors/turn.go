@@ -21,6 +21,7 @@ const (
 
 // turn is an attempt that an interceptor makes of a call.
 type turn struct {
+	call  *Call
 	n     int    // from 1
 	kind  string // initial, retry, hedge
 	attrs []attribute.KeyValue
@@ -38,6 +39,7 @@ func (c *Call) try(ctx context.Context, t turn, next Next) (err error) {
 	}
 	e := r.engine()
 	if e.attempts {
+		t.call = c
 		return next(context.WithValue(ctx, turnKey{}, &t))
 	}
 	var span trace.Span
@@ -58,14 +60,37 @@ func (c *Call) try(ctx context.Context, t turn, next Next) (err error) {
 	return err
 }
 
-// again returns the context of an attempt that has others before it, and says so
-// to the server as gRPC does for its own.
+// isOf tells whether the attempt is one at c or at what c is a fork of, and not at a
+// call whose interceptors make c with its context.
+func (t *turn) isOf(c *Call) bool {
+	return t.call == c || c.added != nil && c.added.fork != nil && c.added.fork.of == t.call
+}
+
+// againKey tells of a turn that has others before it.
+type againKey struct{}
+
+// again returns the context of an attempt that has others before it, of which
+// counted tells the server.
 func (c *Call) again(ctx context.Context, previous int) context.Context {
+	c.add()
+	return context.WithValue(ctx, againKey{}, &turn{call: c, n: previous + 1})
+}
+
+// counted returns ctx, with which the call is sent, with what gRPC says to the server
+// of attempts before this one.
+func (c *Call) counted(ctx context.Context) context.Context {
+	if c.added == nil { // nor is there an again
+		return ctx
+	}
+	t, ok := ctx.Value(againKey{}).(*turn)
+	if !ok || !t.isOf(c) {
+		return ctx
+	}
 	md, ok := metadata.FromOutgoingContext(ctx) // a copy
 	if !ok {
 		md = metadata.MD{}
 	}
-	md.Set(previousAttemptsHeader, strconv.Itoa(previous))
+	md.Set(previousAttemptsHeader, strconv.Itoa(t.n-1))
 	return metadata.NewOutgoingContext(ctx, md)
 }
 
