@@ -17,24 +17,27 @@ import (
 // end, while the caller sends and receives; when the stream has ended, the
 // caller waits for the chain, whose error is the one that it gets.
 //
-// While no message has been delivered, the chain may call next again: another
-// stream is opened behind the caller's back.
+// While the caller has seen no message and no headers, the chain may call next again:
+// another stream is opened behind the caller's back.
 type chainedStream struct {
 	r      *rpc
 	desc   *grpc.StreamDesc
 	open   opener
 	opts   []grpc.CallOption
+	finish onFinish
 	cancel context.CancelFunc
 
-	opened chan struct{} // an attempt has a stream for the caller
-	done   chan struct{} // the chain has returned: final and panicked are set
+	done chan struct{} // the chain has returned: final and panicked are set
 
 	final    error // what the caller gets at the end; io.EOF for OK
 	panicked any
 
 	mu        sync.Mutex
+	changed   sync.Cond      // of attempt and returned
 	attempt   *streamAttempt // the current one
 	committed bool           // the caller has seen something of it
+	abandoned bool           // the chain has called next again; there may be no stream for that yet
+	returned  bool           // done is closed
 
 	request sync.Mutex // held while the one request of a server stream is sent
 	first   any        // that request
@@ -61,22 +64,32 @@ func (a *streamAttempt) end(err error) {
 	})
 }
 
-func newChainedStream(r *rpc, chain []Interceptor, desc *grpc.StreamDesc, open opener, opts []grpc.CallOption) (grpc.ClientStream, error) {
-	s := &chainedStream{
-		r: r, desc: desc, open: open, opts: opts,
-		opened: make(chan struct{}, 1),
-		done:   make(chan struct{}),
+func (a *streamAttempt) isOver() bool {
+	select {
+	case <-a.over:
+		return true
+	default:
+		return false
 	}
+}
+
+func newChainedStream(r *rpc, chain []Interceptor, desc *grpc.StreamDesc, open opener, opts []grpc.CallOption) (grpc.ClientStream, error) {
+	s := &chainedStream{r: r, desc: desc, open: open, done: make(chan struct{})}
+	s.changed.L = &s.mu
+	s.opts, s.finish = splitOnFinish(opts)
 	r.call.override(opts)
 	ctx, cancel := context.WithCancel(context.WithValue(r, chainedKey{}, s))
 	s.cancel = cancel
 	go s.run(ctx, chain)
+	if !s.again(nil) {
+		return nil, s.outcome()
+	}
 	select {
-	case <-s.opened:
 	case <-s.done:
-		if s.panicked != nil || s.current() == nil {
+		if s.panicked != nil {
 			return nil, s.outcome()
 		}
+	default:
 	}
 	return s, nil
 }
@@ -86,7 +99,7 @@ type chainedKey struct{}
 
 // run is the chain's goroutine.
 func (s *chainedStream) run(ctx context.Context, chain []Interceptor) {
-	defer close(s.done)
+	defer s.end()
 	defer s.cancel()
 	returned := false
 	defer func() {
@@ -95,6 +108,7 @@ func (s *chainedStream) run(ctx context.Context, chain []Interceptor) {
 			s.r.panicked = s.panicked != nil
 			s.final = errors.Internal(errPanicked)
 			s.r.endWith(s.final)
+			s.finish.tell(s.final)
 		}
 	}()
 	err := walk(ctx, chain, &s.r.call, s.next)
@@ -109,7 +123,16 @@ func (s *chainedStream) run(ctx context.Context, chain []Interceptor) {
 	if s.final = err; err == nil {
 		s.final = io.EOF
 	}
+	s.finish.tell(err)
 	returned = true
+}
+
+func (s *chainedStream) end() {
+	close(s.done)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.returned = true
+	s.changed.Broadcast()
 }
 
 // outcome is what the caller gets once the chain is done. A panic of an
@@ -126,34 +149,41 @@ func (s *chainedStream) outcome() error {
 // ended.
 func (s *chainedStream) next(ctx context.Context) error {
 	s.request.Lock()
-	last := s.current()
-	if last != nil && !s.replayable() {
-		s.request.Unlock()
-		return last.err
-	}
-	a, err := s.openAttempt(ctx)
-	if err != nil {
-		s.request.Unlock()
-		return inTime(ctx, err)
-	}
-	if s.first != nil {
-		// What fails here shows when the caller receives.
-		_ = a.SendMsg(s.first)
-	}
-	s.mu.Lock()
-	s.attempt = a
-	s.mu.Unlock()
+	a, err := s.replace(ctx)
 	s.request.Unlock()
-
-	select {
-	case s.opened <- struct{}{}:
-	default: // the caller has not noticed the last one yet
+	if err != nil {
+		return inTime(ctx, err)
 	}
 	<-a.over
 	if a.finished.Load() {
 		s.r.call.header, s.r.call.trailer = a.header, a.trailer
 	}
 	return inTime(ctx, a.err)
+}
+
+// replace makes a new attempt the current one, if there may be one.
+func (s *chainedStream) replace(ctx context.Context) (*streamAttempt, error) {
+	if last := s.current(); last != nil && !s.abandon() {
+		return last, nil
+	}
+	if s.first != nil {
+		if err := run(s.r.call.sendHooks(), s.first); err != nil {
+			return nil, err
+		}
+	}
+	a, err := s.openAttempt(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if s.first != nil {
+		// What fails here shows when the caller receives.
+		_ = a.SendMsg(s.first)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.attempt, s.abandoned = a, false
+	s.changed.Broadcast()
+	return a, nil
 }
 
 func (s *chainedStream) openAttempt(ctx context.Context) (*streamAttempt, error) {
@@ -209,30 +239,62 @@ func (s *chainedStream) replayable() bool {
 	return !s.committed && !s.desc.ClientStreams
 }
 
+// abandon gives up the current attempt, unless it is one that must stay.
+func (s *chainedStream) abandon() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.committed || s.desc.ClientStreams {
+		return false
+	}
+	s.abandoned = true
+	return true
+}
+
 func (s *chainedStream) commit() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.committed = true
 }
 
+// commitTo shows the caller something of a, unless that was given up.
+func (s *chainedStream) commitTo(a *streamAttempt) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.attempt != a || s.abandoned {
+		return false
+	}
+	s.committed = true
+	return true
+}
+
 func (s *chainedStream) SendMsg(m any) error {
-	a := s.current()
-	if err := run(a.send, m); err != nil {
-		return s.refuse(a, err)
-	}
-	if !s.desc.ClientStreams {
-		s.request.Lock()
-		defer s.request.Unlock()
-		s.first = m
-		a = s.current()
-	}
-	err := a.SendMsg(m)
-	if err == nil {
+	a, refused, err := s.send(m)
+	switch {
+	case refused != nil:
+		return s.refuse(a, refused)
+	case err == nil:
 		s.r.call.sent.Add(1)
-	} else if err != io.EOF {
+	case err != io.EOF:
 		s.commit() // the caller gives up
 	}
 	return s.r.fromRPC(err)
+}
+
+// send sends m in the current attempt, which for the one request of a server stream
+// stays the same meanwhile; or says what a hook has against it.
+func (s *chainedStream) send(m any) (a *streamAttempt, refused, err error) {
+	if !s.desc.ClientStreams {
+		s.request.Lock()
+		defer s.request.Unlock()
+	}
+	a = s.current()
+	if refused = run(a.send, m); refused != nil {
+		return a, refused, nil
+	}
+	if !s.desc.ClientStreams {
+		s.first = m
+	}
+	return a, nil, a.SendMsg(m)
 }
 
 func (s *chainedStream) CloseSend() error { return s.current().CloseSend() }
@@ -248,12 +310,12 @@ func (s *chainedStream) RecvMsg(m any) error {
 		a.receiving.Store(true)
 		err := a.RecvMsg(m)
 		a.receiving.Store(false)
-		if err == nil {
+		switch {
+		case err == nil && s.commitTo(a):
 			return s.received(a, m)
-		}
-		if err == io.EOF {
+		case err == io.EOF:
 			a.end(nil)
-		} else {
+		case err != nil:
 			a.end(s.r.fromRPC(err))
 		}
 		if !s.again(a) {
@@ -262,9 +324,8 @@ func (s *chainedStream) RecvMsg(m any) error {
 	}
 }
 
-// received delivers m to the caller.
+// received delivers m, of an attempt that stays, to the caller.
 func (s *chainedStream) received(a *streamAttempt, m any) error {
-	s.commit()
 	s.r.call.received.Add(1)
 	if err := run(a.receive, m); err != nil {
 		return s.refuse(a, err)
@@ -282,14 +343,12 @@ func (s *chainedStream) received(a *streamAttempt, m any) error {
 // again waits for what the chain makes of the end of a, and tells whether it
 // opened another stream.
 func (s *chainedStream) again(a *streamAttempt) bool {
-	for s.current() == a {
-		select {
-		case <-s.done:
-			return false
-		case <-s.opened:
-		}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.attempt == a && !s.returned {
+		s.changed.Wait()
 	}
-	return true
+	return s.attempt != a
 }
 
 // refuse ends the call with the error of a hook.
@@ -300,12 +359,37 @@ func (s *chainedStream) refuse(a *streamAttempt, err error) error {
 	return s.outcome()
 }
 
-// Header waits for the server's headers, as grpc.ClientStream says.
-func (s *chainedStream) Header() (md metadata.MD, err error) {
-	md, err = s.current().Header()
-	return md, s.r.fromRPC(err)
+// Header waits for the server's headers, as grpc.ClientStream says: those of the
+// attempt that the caller gets the messages of, which their delivery makes the last.
+func (s *chainedStream) Header() (metadata.MD, error) {
+	for {
+		a := s.current()
+		md, err := a.Header()
+		if err != nil || md != nil && !a.isOver() && s.commitTo(a) {
+			return md, s.r.fromRPC(err)
+		}
+		if s.again(a) {
+			continue
+		}
+		if !s.commitTo(a) { // there was another attempt, which got no stream
+			md = nil
+		}
+		return md, nil
+	}
 }
 
-func (s *chainedStream) Trailer() metadata.MD { return s.current().Trailer() }
+// Trailer is that of the last attempt, if it had a stream.
+func (s *chainedStream) Trailer() metadata.MD {
+	a := s.current()
+	if !s.commitTo(a) {
+		return nil
+	}
+	return a.Trailer()
+}
 
-func (s *chainedStream) Context() context.Context { return s.current().Context() }
+// Context is that of the current attempt, which it makes the last, as in gRPC.
+func (s *chainedStream) Context() context.Context {
+	a := s.current()
+	s.commitTo(a)
+	return a.Context()
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -181,11 +182,19 @@ func (c *client) invoke(ctx context.Context, r *rpc, req, reply any, cc *grpc.Cl
 	return nil
 }
 
-func (c *client) unaryChain(r *rpc, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts []grpc.CallOption) error {
+func (c *client) unaryChain(r *rpc, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts []grpc.CallOption) (err error) {
 	call := &r.call
 	call.Request = req
 	call.override(opts)
-	err := walk(r, c.chain, call, func(ctx context.Context) error {
+	opts, finish := splitOnFinish(opts)
+	returned := false
+	defer func() {
+		if !returned {
+			err = errors.Internal(errPanicked)
+		}
+		finish.tell(err)
+	}()
+	err = walk(r, c.chain, call, func(ctx context.Context) error {
 		r, call, reply, opts := r, call, reply, opts
 		if f := call.forkIn(ctx); f != nil {
 			r, call = &f.rpc, &f.call
@@ -210,7 +219,36 @@ func (c *client) unaryChain(r *rpc, req, reply any, cc *grpc.ClientConn, invoker
 	if call.hedged {
 		call.added.fork.tell(opts, err)
 	}
+	returned = true
 	return err
+}
+
+// onFinish are the caller's functions for the end of the call. gRPC, which takes each
+// attempt for a call, is not told of them.
+type onFinish []func(error)
+
+// splitOnFinish returns opts without those functions, and these.
+func splitOnFinish(opts []grpc.CallOption) ([]grpc.CallOption, onFinish) {
+	is := func(o grpc.CallOption) bool { _, ok := o.(grpc.OnFinishCallOption); return ok }
+	if !slices.ContainsFunc(opts, is) {
+		return opts, nil
+	}
+	var finish onFinish
+	for _, o := range opts {
+		if o, ok := o.(grpc.OnFinishCallOption); ok {
+			finish = append(finish, o.OnFinish)
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(opts), is), finish
+}
+
+// tell calls the functions, the first time.
+func (f *onFinish) tell(err error) {
+	all := *f
+	*f = nil
+	for _, finish := range all {
+		finish(err)
+	}
 }
 
 // callOptions are the caller's, those of the interceptors, and those with which

@@ -2,8 +2,8 @@ package interceptors
 
 import "sync"
 
-// firstMessage decides between the first message of a stream, which the caller's
-// goroutine receives, and the time that it had for that.
+// firstMessage decides between the answer to a stream, its headers or its first
+// message, and the time that it had for that.
 type firstMessage struct {
 	mu   sync.Mutex
 	come bool
@@ -26,7 +26,7 @@ func (f *firstMessage) isLate() bool {
 	return f.late
 }
 
-// received is called with every message.
+// received is called with the headers and with every message.
 func (f *firstMessage) received() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

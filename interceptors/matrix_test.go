@@ -104,6 +104,13 @@ type install struct {
 	except []string   // endings
 }
 
+// timedRetries wait for headers, too, on server streams.
+var timedRetries = install{
+	name:   "retries with a timeout on clients",
+	side:   [2]feature{noFeature, {turns: kinds, options: options(interceptors.Retry(interceptors.RetryPolicy{MaxAttempts: 1, PerAttemptTimeout: time.Hour}))}},
+	except: []string{"connection closed"},
+}
+
 // probingClients wait for headers, as an application that calls Header does: how a
 // stream ends that nobody reads is then noticed by who waits, and no longer by what
 // the caller does next.
@@ -131,7 +138,8 @@ var installs = []install{
 	serversHave("authentication", feature{options: authenticated}),
 	serversHave("limits", feature{options: limiting}),
 	clientsHave("limits", feature{options: limiting}),
-	clientsHave("retries", feature{turns: kinds, options: options(interceptors.Retry(interceptors.RetryPolicy{MaxAttempts: 1, PerAttemptTimeout: time.Hour}))}),
+	clientsHave("retries", feature{turns: kinds, options: options(interceptors.Retry(interceptors.RetryPolicy{MaxAttempts: 1}))}),
+	timedRetries,
 	clientsHave("hedges", feature{turns: kinds[:1], options: options(interceptors.Hedge(interceptors.HedgePolicy{MaxAttempts: 1}))}),
 	clientsHave("a closed breaker and tokens", feature{options: guardedWithTokens(interceptors.CircuitBreaker(interceptors.BreakerPolicy{FailureThreshold: 1e6}))}),
 	probingClients,

@@ -38,10 +38,11 @@ type RetryPolicy struct {
 	Codes []codes.Code
 
 	// PerAttemptTimeout is the time that each attempt has: of a unary call until
-	// its end, of a server stream until its first message. An attempt that takes
-	// longer is given up and made again, whatever Codes says. The default, 0,
-	// leaves an attempt all the time that the call has; streams of requests,
-	// which could not be made again, have that always.
+	// its end, of a server stream until the server has sent its headers, which
+	// come with its first message at the latest, whenever the caller reads. An
+	// attempt that takes longer is given up and made again, whatever Codes says.
+	// The default, 0, leaves an attempt all the time that the call has; streams of
+	// requests, which could not be made again, have that always.
 	PerAttemptTimeout time.Duration
 
 	// Budget keeps retries from making an overload worse: a server that fails
@@ -54,13 +55,15 @@ type RetryPolicy struct {
 }
 
 // Retry makes calls again that failed in a way that promises better luck: for
-// unary calls, for server streams until the first message has reached the
-// caller, and on streams of requests where the stream could not be opened. After
+// unary calls, for server streams until the first message or the headers have
+// reached the caller, and on streams of requests where the stream could not be opened. After
 // that nothing can be made again without the caller noticing.
 //
 //	interceptors.DialOptions(interceptors.Retry(interceptors.RetryPolicy{MaxAttempts: 4, PerAttemptTimeout: time.Second}))
 //
-// The caller gets the outcome of the last attempt. What the server asks for is
+// The caller gets the outcome of the last attempt, and its [grpc.OnFinish] once. On a
+// stream Header waits for the attempt that counts, and Context makes the current one
+// the last, as in gRPC. What the server asks for is
 // done: a grpc-retry-pushback-ms in the trailer is waited for, or ends the
 // retrying if it is negative or no number; a RetryInfo is the least that is
 // waited. Nothing is waited for past the deadline of the call: then the failure
@@ -250,13 +253,14 @@ func over(ctx context.Context) bool {
 	return ctx.Err() != nil || limited && !time.Now().Before(at)
 }
 
-// streamAttempt limits the time until the first message, and not that of the
-// stream.
+// streamAttempt limits the time until the server has answered, and not that of the
+// stream. That there are headers is noticed also while the caller does not receive.
 func (r *retrying) streamAttempt(ctx context.Context, t turn, next Next) (timedOut bool, err error) {
 	limited, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	first := new(firstMessage)
 	r.first.Store(first)
+	r.call.onHeader(func() { _ = first.received() })
 	timer := time.AfterFunc(r.PerAttemptTimeout, func() { first.giveUp(func() { cancel(errAttemptTimeout) }) })
 	defer timer.Stop()
 	err = r.call.try(limited, t, next)
