@@ -131,7 +131,7 @@ const (
 // its caller's.
 func (c *Call) hasDeadline() bool { return c.added != nil && !c.added.deadline.at.IsZero() }
 
-// tellDeadline records what time the call had, and how much of it it took.
+// tellDeadline records what time the call had, and what share of that it took.
 func (c *Call) tellDeadline(ctx context.Context) {
 	r := c.rpcIn(ctx)
 	if r == nil || !r.observed || !c.hasDeadline() {

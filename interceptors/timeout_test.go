@@ -398,7 +398,7 @@ func TestDeadlineMetrics(t *testing.T) {
 // A call without a deadline, or one that nobody observes, has no measure.
 func TestNoDeadlineMetrics(t *testing.T) {
 	for name, configure := range map[string]func(*harness){
-		"none":         on(interceptors.ServerSide),
+		"none": on(interceptors.ServerSide),
 		"not observed": func(h *harness) {
 			h.servers = append(h.servers, interceptors.Timeout(time.Minute), interceptors.WithFilter(interceptors.Not(interceptors.Methods("*"))))
 		},
