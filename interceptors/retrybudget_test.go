@@ -119,10 +119,11 @@ func TestHedgeBudget(t *testing.T) {
 		var down, slow atomic.Bool
 		plain := upOrDown(&calls, &down)
 		h := start(t, &stub{unary: func(ctx context.Context, in *testpb.SimpleRequest) (*testpb.SimpleResponse, error) {
+			reply, err := plain.unary(ctx, in)
 			if slow.Load() {
 				<-time.After(time.Second)
 			}
-			return plain.unary(ctx, in)
+			return reply, err
 		}}, on(interceptors.ClientSide, interceptors.Hedge(interceptors.HedgePolicy{})))
 		budgeted(h.client, &calls, &down, true, 4)
 		slow.Store(true)
