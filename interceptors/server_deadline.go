@@ -33,9 +33,7 @@ func (s *server) obey(ctx context.Context, r *rpc, stream *answeredStream) (hand
 	if !ok {
 		return func() {}
 	}
-	over := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(over)
+	end := func() {
 		if own.Err() != nil {
 			return // gRPC has ended it
 		}
@@ -44,10 +42,18 @@ func (s *server) obey(ctx context.Context, r *rpc, stream *answeredStream) (hand
 			_ = grpc.SetTrailer(own, metadata.MD{propagation.RequestIDHeader: {r.id()}})
 			_ = transport.WriteStatus(st)
 		}
+	}
+	over := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(over)
+		end()
 	})
 	return func() {
-		if !stop() {
+		switch {
+		case !stop():
 			<-over // what went out is what the call ended with
+		case ctx.Err() != nil:
+			end() // the handler has noticed sooner than the function
 		}
 	}
 }
