@@ -12,11 +12,11 @@
 //
 // All contenders of a scenario stand side by side, each with a server, a
 // connection and OpenTelemetry providers of its own, in each round anew. In a
-// round every contender makes the same number of calls, after a garbage
-// collection, in an order that changes from round to round. A time that is
-// compared is the median of the ratios of the rounds, so that a machine that is
-// slow for a second is slow for both; CPU is the time that the process used, for
-// machines that have other things to do. Allocations are those of the whole
+// round every contender makes the same number of calls, an eighth of them at a
+// time, each time after a garbage collection and in another order, so that a
+// machine that is slow for a second is slow for all. A time that is compared is
+// the median of the ratios of the rounds; CPU is the time that the process used,
+// for machines that have other things to do. Allocations are those of the whole
 // process per call; they repeat to 1 %, and the budgets in budget_test.go are
 // held to them.
 //

@@ -129,16 +129,28 @@ func (r *result) round(round int) (err error) {
 			return fmt.Errorf("%s: %w", c.name, err)
 		}
 	}
-	for i := range r.contenders {
-		name := r.contenders[turn(round, i, len(r.contenders))].name
-		sample, err := rigs[name].measure(r.calls)
-		if err != nil {
-			return fmt.Errorf("%s: %w", name, err)
+	totals := make([]sample, len(r.contenders))
+	for pass := range passes {
+		calls := r.calls*(pass+1)/passes - r.calls*pass/passes
+		for i := range r.contenders {
+			i = turn(round*passes+pass, i, len(r.contenders))
+			name := r.contenders[i].name
+			took, err := rigs[name].measure(calls)
+			if err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			totals[i].add(took)
 		}
-		r.samples[name] = append(r.samples[name], sample)
+	}
+	for i, c := range r.contenders {
+		r.samples[c.name] = append(r.samples[c.name], totals[i].per(r.calls))
 	}
 	return nil
 }
+
+// passes are what a contender's calls of a round are made in, the others' between
+// them: a machine that is slower for a while is so for everybody.
+const passes = 8
 
 // fewest calls that a round is made of, however long they take: what happens once
 // in a round should not count.
@@ -163,7 +175,8 @@ func calibrate(s scenario, c contender, slice time.Duration) (calls int, err err
 	}
 }
 
-// measure makes n calls. What the calls before left to collect is not theirs.
+// measure makes n calls and returns what they took together. What the calls
+// before left to collect is not theirs.
 func (r *rig) measure(n int) (sample, error) {
 	var before, after runtime.MemStats
 	runtime.GC()
@@ -182,13 +195,23 @@ func (r *rig) measure(n int) (sample, error) {
 		return sample{}, err
 	}
 	runtime.ReadMemStats(&after)
-	calls := float64(n)
 	return sample{
-		time:   float64(took) / calls,
-		cpu:    float64(used-cpu) / calls,
-		allocs: float64(after.Mallocs-before.Mallocs) / calls,
-		bytes:  float64(after.TotalAlloc-before.TotalAlloc) / calls,
+		time:   float64(took),
+		cpu:    float64(used - cpu),
+		allocs: float64(after.Mallocs - before.Mallocs),
+		bytes:  float64(after.TotalAlloc - before.TotalAlloc),
 	}, nil
+}
+
+// add adds what other calls took.
+func (s *sample) add(o sample) {
+	s.time, s.cpu, s.allocs, s.bytes = s.time+o.time, s.cpu+o.cpu, s.allocs+o.allocs, s.bytes+o.bytes
+}
+
+// per returns what one of so many calls took.
+func (s sample) per(calls int) sample {
+	n := float64(calls)
+	return sample{time: s.time / n, cpu: s.cpu / n, allocs: s.allocs / n, bytes: s.bytes / n}
 }
 
 // cpuTime is what the process has used.

@@ -267,7 +267,7 @@ func (c *Call) callOptions(opts []grpc.CallOption, header, trailer *metadata.MD)
 
 // fill makes the caller's reply what the chain left in Call.Response.
 func fill(reply any, call *Call) error {
-	if call.Response == reply {
+	if same(call.Response, reply) {
 		return nil
 	}
 	if call.Response == nil {
@@ -284,6 +284,22 @@ func fill(reply any, call *Call) error {
 	}
 	reflect.ValueOf(reply).Elem().Set(reflect.ValueOf(call.Response).Elem())
 	return nil
+}
+
+// same tells whether a and b are one reply. What a codec may take and == panics
+// for is compared by what it refers to, and what refers to nothing is the same.
+func same(a, b any) bool {
+	t := reflect.TypeOf(a)
+	if t == nil || t != reflect.TypeOf(b) {
+		return t == reflect.TypeOf(b)
+	}
+	switch t.Kind() {
+	case reflect.Pointer:
+		return a == b
+	case reflect.Map, reflect.Slice:
+		return reflect.ValueOf(a).UnsafePointer() == reflect.ValueOf(b).UnsafePointer()
+	}
+	return true
 }
 
 func (c *client) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, fullMethod string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {

@@ -77,10 +77,20 @@ func (f *fork) targets(reply any, opts []grpc.CallOption) (any, []grpc.CallOptio
 		}
 		own = append(own, o)
 	}
+	if !fillable(reply) {
+		return reply, own
+	}
 	if message, ok := reply.(proto.Message); ok {
 		return message.ProtoReflect().New().Interface(), own
 	}
 	return reflect.New(reflect.TypeOf(reply).Elem()).Interface(), own
+}
+
+// fillable tells whether there is something to read a reply into. What to say
+// where there is not is gRPC's.
+func fillable(reply any) bool {
+	v := reflect.ValueOf(reply)
+	return v.Kind() == reflect.Pointer && !v.IsNil()
 }
 
 // tell fills the targets of the caller's options; f is the attempt that counts,
@@ -116,9 +126,12 @@ func freshen(reply any, opts []grpc.CallOption) {
 			*o.PeerAddr = peer.Peer{}
 		}
 	}
+	if !fillable(reply) {
+		return
+	}
 	if message, ok := reply.(proto.Message); ok {
 		proto.Reset(message)
-	} else if reply != nil {
+	} else {
 		reflect.ValueOf(reply).Elem().SetZero()
 	}
 }

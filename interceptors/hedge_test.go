@@ -254,3 +254,32 @@ func TestHedgeBesideServiceConfig(t *testing.T) {
 		t.Errorf("a call made %d attempts, want the 2 of the service config", n)
 	}
 }
+
+// A reply that nothing can be read into is gRPC's to refuse, with and without
+// attempts.
+func TestAttemptsWithoutReply(t *testing.T) {
+	passOn := interceptors.Interceptor(func(ctx context.Context, _ *interceptors.Call, next interceptors.Next) error { return next(ctx) })
+	for name, reply := range map[string]any{"nil": nil, "a string": "not a message", "a struct": struct{}{}, "a map": map[string]string{}, "a nil pointer": (*int)(nil)} {
+		t.Run(name, func(t *testing.T) {
+			retry := interceptors.Retry(interceptors.RetryPolicy{InitialBackoff: time.Millisecond})
+			hedge := interceptors.Hedge(interceptors.HedgePolicy{Delay: time.Millisecond})
+			call := func(opts ...interceptors.ClientOption) error {
+				var calls atomic.Int64
+				unavailable := func(context.Context) error { return status.Error(codes.Unavailable, "not yet") }
+				h := start(t, failingFirst(&calls, unavailable, nothing), func(h *harness) { h.clients = append(h.clients, opts...) })
+				return h.conn.Invoke(t.Context(), unaryMethod, &testpb.SimpleRequest{}, reply)
+			}
+			for kind, option := range map[string]interceptors.ClientOption{"plain": passOn, "retried": retry, "hedged": hedge} {
+				want := codes.Internal
+				if kind == "plain" {
+					want = codes.Unavailable // before there is a reply
+				}
+				if err := call(option); status.Code(err) != want {
+					t.Errorf("%s: got %v, want gRPC's %v", kind, err, want)
+				}
+			}
+		})
+	}
+}
+
+func nothing(context.Context) error { return nil }

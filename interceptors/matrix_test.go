@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -45,6 +46,8 @@ type feature struct {
 	filtered bool                // nothing is observed
 	options  func(*cell, interceptors.Side) []interceptors.Option
 	client   interceptors.ClientOption
+	server   interceptors.ServerOption
+	mute     func(*sightings) // takes away what is not recorded
 }
 
 var noFeature feature
@@ -120,6 +123,41 @@ var probingClients = install{
 	except: []string{"connection closed", "finished, never read, cancelled"},
 }
 
+// assembled is what a service would have, one around the other.
+var assembled = install{
+	name: "a service's chains",
+	side: [2]feature{{options: protected}, {turns: kinds, options: options(
+		interceptors.Timeout(time.Hour),
+		interceptors.Retry(interceptors.RetryPolicy{MaxAttempts: 1, PerAttemptTimeout: time.Hour}),
+		interceptors.CircuitBreaker(interceptors.BreakerPolicy{FailureThreshold: 1e6}),
+		interceptors.Token(tokenOf("secret"), interceptors.AllowPlaintext()),
+	)}},
+	except: timedRetries.except,
+}
+
+func protected(c *cell, side interceptors.Side) []interceptors.Option {
+	return slices.Concat(limiting(c, side), authenticated(c, side), looking)
+}
+
+func described(*cell, interceptors.Side) []interceptors.Option {
+	return []interceptors.Option{
+		interceptors.WithErrorConverter(errors.NewConverter(errors.WithDomain("matrix"))),
+		interceptors.WithAttributes(func(_ context.Context, call *interceptors.Call) []attribute.KeyValue {
+			return []attribute.KeyValue{attribute.String("kind", call.Kind.String())}
+		}),
+	}
+}
+
+func untraced(s *sightings) { s.spans, s.spanCode = 0, "" }
+
+func uncounted(s *sightings) { s.points, s.failures, s.panics = nil, nil, 0 }
+
+func unlogged(s *sightings) {
+	if s.panics == 0 { // those are logged all the same
+		s.logged = nil
+	}
+}
+
 var installs = []install{
 	{name: "plain"},
 	{name: "attempts", side: [2]feature{noFeature, {attempts: true, client: interceptors.WithAttempts()}}},
@@ -145,6 +183,16 @@ var installs = []install{
 	probingClients,
 	serversHave("timeouts, validation, payloads", feature{options: options(looking...)}),
 	clientsHave("timeouts, validation, payloads", feature{options: options(looking...)}),
+	serversHave("attributes and a converter", feature{options: described}),
+	clientsHave("attributes and a converter", feature{options: described}),
+	serversHave("a public endpoint", feature{server: interceptors.WithPublicEndpoint()}),
+	serversHave("no tracing", feature{options: options(interceptors.WithoutTracing()), mute: untraced}),
+	clientsHave("no tracing", feature{options: options(interceptors.WithoutTracing()), mute: untraced}),
+	serversHave("no metrics", feature{options: options(interceptors.WithoutMetrics()), mute: uncounted}),
+	clientsHave("no metrics", feature{options: options(interceptors.WithoutMetrics()), mute: uncounted}),
+	serversHave("no logging", feature{options: options(interceptors.WithoutLogging()), mute: unlogged}),
+	clientsHave("no logging", feature{options: options(interceptors.WithoutLogging()), mute: unlogged}),
+	assembled,
 	{name: "everything", side: [2]feature{{options: everything}, {attempts: true, client: interceptors.WithAttempts(), options: everything}}},
 	{name: "everything on otelgrpc", side: [2]feature{{otelgrpc: true, options: everythingOnOTelGRPC}, {otelgrpc: true, client: interceptors.WithAttempts(), options: everythingOnOTelGRPC}}},
 }
@@ -272,6 +320,7 @@ func run(t *testing.T, in install, e ending, kind interceptors.Kind) {
 			}
 		}
 		h.clients = append(h.clients, in.side[interceptors.ClientSide].client)
+		h.servers = append(h.servers, in.side[interceptors.ServerSide].server)
 		h.grpc, h.dial = append(h.grpc, e.grpc...), append(h.dial, e.dial...)
 		if e.chain != nil {
 			on(e.side, e.chain)(h)
@@ -339,14 +388,27 @@ func (c *cell) server(in install, e ending) {
 	}
 	// Where two codes are right, all must have the same one.
 	code := canonical(e.server[0])
-	for _, s := range recordsOf(c.t, c.h, "server call") {
-		for _, right := range e.server {
-			if s["rpc.response.status_code"] == canonical(right) {
-				code = canonical(right)
-			}
+	for _, right := range e.server {
+		if c.seen(trace.SpanKindServer, canonical(right)) {
+			code = canonical(right)
 		}
 	}
 	c.check(interceptors.ServerSide, f, e, code, sightings{spans: 1, spanCode: code, points: map[string]int64{code: 1}})
+}
+
+// seen tells whether a record or a span of the side has the code.
+func (c *cell) seen(kind trace.SpanKind, code string) bool {
+	for _, r := range recordsOf(c.t, c.h, kind.String()+" call") {
+		if r["rpc.response.status_code"] == code {
+			return true
+		}
+	}
+	for _, s := range c.h.spans.Ended() {
+		if s.SpanKind() == kind && attrs(s.Attributes())["rpc.response.status_code"] == code {
+			return true
+		}
+	}
+	return false
 }
 
 // sightings are what there is of a call on one side.
@@ -375,6 +437,9 @@ func (c *cell) check(side interceptors.Side, f feature, e ending, code string, w
 		if code != "OK" {
 			want.failures = map[string]int64{code: 1}
 		}
+	}
+	if f.mute != nil {
+		f.mute(&want)
 	}
 	kind := trace.SpanKindServer
 	if side == interceptors.ClientSide {
