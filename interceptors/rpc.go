@@ -110,6 +110,9 @@ func (r *rpc) Value(key any) any {
 }
 
 func rpcFromContext(ctx context.Context, side Side) *rpc {
+	if r, ok := ctx.(*rpc); ok && r.call.Side == side { // as stats handlers get it
+		return r
+	}
 	r, _ := ctx.Value(rpcKey(side)).(*rpc)
 	return r
 }
