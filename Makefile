@@ -100,7 +100,7 @@ figures: build-examples ## Run each load scenario on a stack of its own, draw pa
 
 .PHONY: bench
 bench: ## Measure what calls cost beside the peers, and write README's tables and benchmarks/RESULTS.md
-	@echo "==> benchmarks: 19 scenarios, 7 contenders (about 6 minutes on two cores; compare only what an idle machine wrote)"
+	@echo "==> benchmarks: 19 scenarios, 7 contenders (about 12 minutes on two cores; compare only what an idle machine wrote)"
 	@cd benchmarks && $(GO) run . -write
 
 .PHONY: bench-startup
