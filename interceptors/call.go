@@ -117,7 +117,8 @@ type added struct {
 	header  []scoped[func()]
 
 	attributes []attribute.KeyValue
-	fork       *fork // of a Call: what it is to another; of one that is hedged: the one that counts
+	fork       *fork // what the Call is to the one that it is an attempt of
+	winner     *fork // of a Call that is hedged: the attempt that counts
 	overrides  overrides
 	deadline   deadline // zero unless Timeout or MaxTimeout has seen the call
 	anonymous  bool     // Authenticate has let the call happen without an identity

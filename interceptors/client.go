@@ -217,7 +217,7 @@ func (c *client) unaryChain(r *rpc, req, reply any, cc *grpc.ClientConn, invoker
 	}
 	err = r.fromRPC(err)
 	if call.hedged {
-		call.added.fork.tell(opts, err)
+		call.added.winner.tell(opts, err)
 	}
 	returned = true
 	return err

@@ -102,7 +102,7 @@ func (h *hedging) run(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	h.call.hedged = true
-	h.call.add()
+	h.call.add().winner = nil // of an attempt before
 	h.start(ctx)
 	result := h.first(ctx)
 	cancel()
@@ -211,7 +211,7 @@ func (h *hedging) take(f *fork) {
 	if f == nil { // it left before it began
 		return
 	}
-	h.call.added.fork = f
+	h.call.added.winner = f
 	h.call.sent.Store(f.call.Sent())
 	h.call.received.Store(f.call.Received())
 	h.call.header, h.call.trailer, h.call.Response = f.call.header, f.call.trailer, f.call.Response

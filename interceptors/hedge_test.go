@@ -2,6 +2,7 @@ package interceptors_test
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -283,3 +284,40 @@ func TestAttemptsWithoutReply(t *testing.T) {
 }
 
 func nothing(context.Context) error { return nil }
+
+// Hedge inside of Retry: each attempt of the one is a round of the other, and what
+// the caller gets is all of one attempt.
+func TestHedgeInRetry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var called atomic.Int64
+		var cancelled sync.Map
+		var mu sync.Mutex
+		seen := make(map[*interceptors.Call]string) // by attempt: the reply
+		see := interceptors.Interceptor(func(ctx context.Context, call *interceptors.Call, next interceptors.Next) error {
+			err := next(ctx)
+			mu.Lock()
+			defer mu.Unlock()
+			reply, _ := call.Response.(*testpb.SimpleResponse)
+			seen[call] = reply.GetUsername()
+			return err
+		})
+		h := start(t, replicas(&called, &cancelled,
+			replica{code: codes.Unavailable}, replica{code: codes.Unavailable}, // the first round
+			replica{takes: time.Minute}, replica{takes: time.Millisecond},
+		), func(h *harness) {
+			h.clients = append(h.clients, interceptors.Retry(interceptors.RetryPolicy{}), interceptors.Hedge(interceptors.HedgePolicy{}), see)
+		})
+		var header, trailer metadata.MD
+		got, err := h.client.UnaryCall(t.Context(), &testpb.SimpleRequest{}, grpc.Header(&header), grpc.Trailer(&trailer))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if header, trailer := header.Get("x-replica"), trailer.Get("x-replica"); got.GetUsername() != "4" || !slices.Equal(header, []string{"4"}) || !slices.Equal(trailer, []string{"4"}) {
+			t.Errorf("got the reply of attempt %s, the header of %v and the trailer of %v, want all of the last one", got.GetUsername(), header, trailer)
+		}
+		replies := slices.Sorted(maps.Values(seen))
+		if want := []string{"", "", "", "4"}; !slices.Equal(replies, want) {
+			t.Errorf("the interceptor inside has seen the replies %q, want %q, each in a Call of its own", replies, want)
+		}
+	})
+}
