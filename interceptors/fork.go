@@ -53,6 +53,8 @@ func (c *Call) forkIn(ctx context.Context) *fork {
 	return nil
 }
 
+func (c *Call) isFork() bool { return c.added != nil && c.added.fork != nil }
+
 // attempted is the Call of the attempt that ctx belongs to: c, or a fork's.
 func (c *Call) attempted(ctx context.Context) *Call {
 	if f := c.forkIn(ctx); f != nil {

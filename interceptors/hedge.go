@@ -49,13 +49,14 @@ type HedgePolicy struct {
 // rpcscope.client.attempts as initial or hedge, the cancelled ones with
 // CANCELLED. What the server asks for with grpc-retry-pushback-ms is done, as
 // gRPC's proposal A6 says. It passes streams through, and does nothing on a
-// server and, like [Retry], for methods that the connection's service config has a
-// retry policy for. It panics if the policy makes no sense.
+// server, inside of another Hedge and, like [Retry], for methods that the
+// connection's service config has a retry policy for. It panics if the policy makes
+// no sense.
 func Hedge(p HedgePolicy) Interceptor {
 	p = p.checked()
 	budgets := newBudgets(p.Budget)
 	return func(ctx context.Context, call *Call, next Next) error {
-		if call.Side != ClientSide || call.Kind != Unary || call.m == nil || call.retriedByGRPC(ctx) {
+		if call.Side != ClientSide || call.Kind != Unary || call.m == nil || call.isFork() || call.retriedByGRPC(ctx) {
 			return next(ctx)
 		}
 		h := &hedging{HedgePolicy: p, call: call, next: next, budget: budgets.of(call.Target()), ended: make(chan hedged)}

@@ -321,3 +321,19 @@ func TestHedgeInRetry(t *testing.T) {
 		}
 	})
 }
+
+// The attempts of two that hedge do not multiply.
+func TestHedgeInHedge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var called atomic.Int64
+		var cancelled sync.Map
+		slow := replica{takes: time.Minute}
+		h := start(t, replicas(&called, &cancelled, slow, replica{takes: 10 * time.Second}, slow, slow), func(h *harness) {
+			h.clients = append(h.clients, interceptors.Hedge(interceptors.HedgePolicy{}), interceptors.Hedge(interceptors.HedgePolicy{}))
+		})
+		got, err := h.client.UnaryCall(t.Context(), &testpb.SimpleRequest{})
+		if err != nil || got.GetUsername() != "2" || called.Load() != 2 {
+			t.Errorf("got %v of attempt %q of %d, want that of the second of two", err, got.GetUsername(), called.Load())
+		}
+	})
+}

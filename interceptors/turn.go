@@ -63,7 +63,7 @@ func (c *Call) try(ctx context.Context, t turn, next Next) (err error) {
 // isOf tells whether the attempt is one at c or at what c is a fork of, and not at a
 // call whose interceptors make c with its context.
 func (t *turn) isOf(c *Call) bool {
-	return t.call == c || c.added != nil && c.added.fork != nil && c.added.fork.of == t.call
+	return t.call == c || c.isFork() && c.added.fork.of == t.call
 }
 
 // againKey tells of a turn that has others before it.
