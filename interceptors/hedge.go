@@ -47,7 +47,8 @@ type HedgePolicy struct {
 //
 // Each attempt is a child span of the call's and is counted in
 // rpcscope.client.attempts as initial or hedge, the cancelled ones with
-// CANCELLED. What the server asks for with grpc-retry-pushback-ms is done, as
+// CANCELLED. With a [Retry] around it the attempts of both are spans and counted.
+// What the server asks for with grpc-retry-pushback-ms is done, as
 // gRPC's proposal A6 says. It passes streams through, and does nothing on a
 // server, inside of another Hedge and, like [Retry], for methods that the
 // connection's service config has a retry policy for. It panics if the policy makes

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/rpcscope/rpcscope/interceptors"
+	"github.com/rpcscope/rpcscope/propagation"
 )
 
 // clientInterceptors let the calls of the test pass, once or again.
@@ -36,6 +37,32 @@ var clientInterceptors = map[string]func() interceptors.Interceptor{
 	"one of a user's":  func() interceptors.Interceptor { return hooksAndValue },
 }
 
+// serverInterceptors are the same for a server.
+var serverInterceptors = map[string]func() interceptors.Interceptor{
+	"Timeout":    clientInterceptors["Timeout"],
+	"MaxTimeout": func() interceptors.Interceptor { return interceptors.MaxTimeout(time.Hour) },
+	"Authenticate": func() interceptors.Interceptor {
+		return interceptors.Authenticate(somebody, interceptors.AllowAnonymous(interceptors.Methods("*")))
+	},
+	"Authenticate again and again": func() interceptors.Interceptor {
+		return interceptors.Authenticate(somebody, interceptors.Recheck(time.Second))
+	},
+	"Authorize": func() interceptors.Interceptor { return interceptors.Authorize(interceptors.Anyone("*")) },
+	"RateLimit": clientInterceptors["RateLimit"],
+	"RateLimit by user": func() interceptors.Interceptor {
+		return interceptors.RateLimit(interceptors.NewTokenBucket(1e6, 1e6), interceptors.ByUser, interceptors.QuotaHeaders())
+	},
+	"ConcurrencyLimit": clientInterceptors["ConcurrencyLimit"],
+	"AdaptiveLimit":    func() interceptors.Interceptor { return interceptors.AdaptiveLimit(interceptors.AdaptivePolicy{}) },
+	"Validate":         func() interceptors.Interceptor { return interceptors.Validate() },
+	"LogPayloads":      clientInterceptors["LogPayloads"],
+	"one of a user's":  clientInterceptors["one of a user's"],
+}
+
+var somebody = interceptors.AuthenticatorFunc(func(context.Context, *interceptors.Call) (propagation.Identity, error) {
+	return propagation.Identity{UserID: "ada", ExpiresAt: time.Now().Add(time.Hour)}, nil
+})
+
 func hooksAndValue(ctx context.Context, call *interceptors.Call, next interceptors.Next) error {
 	call.OnSend(func(any) error { return nil })
 	call.OnReceive(func(any) error { return nil })
@@ -44,31 +71,35 @@ func hooksAndValue(ctx context.Context, call *interceptors.Call, next intercepto
 
 type kindKey struct{}
 
-// Whichever interceptor a client has around whichever other: one call is one point
-// with the code that the caller got, nothing is left in flight, and there are as
-// many attempts as one of the two would make alone.
+// Whichever interceptor a client or a server has around whichever other: one call
+// is one point with the code that the caller got, nothing is left in flight, and
+// there are as many attempts as one of the two would make alone.
 func TestPairs(t *testing.T) {
-	for outer := range clientInterceptors {
-		for inner := range clientInterceptors {
-			t.Run(outer+" around "+inner, func(t *testing.T) {
-				has := func(name string) bool { return strings.HasPrefix(outer, name) || strings.HasPrefix(inner, name) }
-				for _, kind := range kinds {
-					again := has("Hedge") && kind == interceptors.Unary ||
-						has("Retry") && (kind == interceptors.Unary || kind == interceptors.ServerStream)
-					t.Run(kind.String(), func(t *testing.T) {
-						synctest.Test(t, func(t *testing.T) { onePair(t, kind, again, clientInterceptors[outer](), clientInterceptors[inner]()) })
-					})
-				}
-			})
+	for side, all := range map[interceptors.Side]map[string]func() interceptors.Interceptor{
+		interceptors.ClientSide: clientInterceptors, interceptors.ServerSide: serverInterceptors,
+	} {
+		for outer := range all {
+			for inner := range all {
+				t.Run(side.String()+"/"+outer+" around "+inner, func(t *testing.T) {
+					has := func(name string) bool { return strings.HasPrefix(outer, name) || strings.HasPrefix(inner, name) }
+					for _, kind := range kinds {
+						again := has("Hedge") && kind == interceptors.Unary ||
+							has("Retry") && (kind == interceptors.Unary || kind == interceptors.ServerStream)
+						t.Run(kind.String(), func(t *testing.T) {
+							synctest.Test(t, func(t *testing.T) { onePair(t, side, kind, again, all[outer](), all[inner]()) })
+						})
+					}
+				})
+			}
 		}
 	}
 }
 
 // onePair makes a call that is unavailable at first, and one after it.
-func onePair(t *testing.T, kind interceptors.Kind, again bool, outer, inner interceptors.Interceptor) {
+func onePair(t *testing.T, side interceptors.Side, kind interceptors.Kind, again bool, outer, inner interceptors.Interceptor) {
 	var calls atomic.Int64
 	unavailable := func(context.Context) error { return status.Error(codes.Unavailable, "not yet") }
-	h := start(t, failingFirst(&calls, unavailable), func(h *harness) { h.clients = append(h.clients, outer, inner) })
+	h := start(t, failingFirst(&calls, unavailable), on(side, outer, inner))
 	want := []codes.Code{codes.Unavailable, codes.OK}
 	attempts := int64(2)
 	if again {
@@ -83,10 +114,10 @@ func onePair(t *testing.T, kind interceptors.Kind, again bool, outer, inner inte
 	for _, code := range want {
 		points[canonical(code)]++
 	}
-	if diff := cmp.Diff(points, h.tally("rpc.client.call.duration", "rpc.response.status_code")); diff != "" {
+	if diff := cmp.Diff(points, h.tally("rpc."+side.String()+".call.duration", "rpc.response.status_code")); diff != "" {
 		t.Errorf("durations (-want +got):\n%s", diff)
 	}
-	for method, n := range h.tally("rpcscope.client.active_calls", "rpc.method") {
+	for method, n := range h.tally("rpcscope."+side.String()+".active_calls", "rpc.method") {
 		if n != 0 {
 			t.Errorf("%d calls of %s are in flight", n, method)
 		}
