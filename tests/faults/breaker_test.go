@@ -16,7 +16,7 @@ import (
 	"github.com/rpcscope/rpcscope/tests/faults"
 )
 
-const openFor = 300 * time.Millisecond
+const openFor = time.Second
 
 // guarded is a client that retries twice and has a breaker that opens with the third failure.
 func guarded(call, attempt time.Duration) []interceptors.ClientOption {
@@ -28,7 +28,7 @@ func guarded(call, attempt time.Duration) []interceptors.ClientOption {
 // closes it. All of that is in the metrics, and in the traces of the calls that saw it.
 func TestBreakerOnRefusal(t *testing.T) {
 	each(t, func(t *testing.T, kind interceptors.Kind) {
-		r := start(t, setup{client: guarded(200*time.Millisecond, 0)})
+		r := start(t, setup{client: guarded(2*time.Second, 0)})
 		r.refuse()
 		r.opens(kind, codes.Unavailable)
 		if err := r.proxy.Accept(); err != nil {
@@ -45,7 +45,7 @@ func TestBreakerOnBlackHole(t *testing.T) {
 	for _, kind := range kinds {
 		t.Run(kind.String(), func(t *testing.T) {
 			t.Parallel()
-			r := start(t, setup{client: guarded(200*time.Millisecond, 50*time.Millisecond)})
+			r := start(t, setup{client: guarded(time.Second, 50*time.Millisecond)})
 			r.proxy.Set(faults.BlackHole)
 			if kind == interceptors.ClientStream || kind == interceptors.BidiStream {
 				for range 2 { // an attempt each

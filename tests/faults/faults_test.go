@@ -65,9 +65,9 @@ func TestDelayBeyondTimeout(t *testing.T) {
 // connection is the same.
 func TestBlackHole(t *testing.T) {
 	each(t, func(t *testing.T, kind interceptors.Kind) {
-		r := start(t, setup{client: hurried(time.Second, 200*time.Millisecond)})
+		r := start(t, setup{client: hurried(3*time.Second, 200*time.Millisecond)})
 		r.proxy.Set(faults.BlackHole)
-		want := story{code: codes.DeadlineExceeded, attempts: []codes.Code{codes.DeadlineExceeded}, atLeast: time.Second, atMost: time.Second}
+		want := story{code: codes.DeadlineExceeded, attempts: []codes.Code{codes.DeadlineExceeded}, atLeast: 3 * time.Second, atMost: 3 * time.Second}
 		if kind == interceptors.Unary || kind == interceptors.ServerStream {
 			want.attempts = []codes.Code{codes.DeadlineExceeded, codes.DeadlineExceeded, codes.DeadlineExceeded}
 			want.stopped = "attempts"
@@ -81,12 +81,12 @@ func TestBlackHole(t *testing.T) {
 // caller has left.
 func TestAnswersStall(t *testing.T) {
 	each(t, func(t *testing.T, kind interceptors.Kind) {
-		r := start(t, setup{client: hurried(time.Second, 200*time.Millisecond), service: service{before: func(ctx context.Context) error {
+		r := start(t, setup{client: hurried(3*time.Second, 200*time.Millisecond), service: service{before: func(ctx context.Context) error {
 			<-ctx.Done()
 			return ctx.Err()
 		}}})
 		r.proxy.Set(faults.Weather{StallAnswers: true})
-		want := story{code: codes.DeadlineExceeded, attempts: []codes.Code{codes.DeadlineExceeded}, atLeast: time.Second, atMost: time.Second}
+		want := story{code: codes.DeadlineExceeded, attempts: []codes.Code{codes.DeadlineExceeded}, atLeast: 3 * time.Second, atMost: 3 * time.Second}
 		if kind == interceptors.Unary || kind == interceptors.ServerStream {
 			want.attempts = []codes.Code{codes.DeadlineExceeded, codes.DeadlineExceeded, codes.DeadlineExceeded}
 			want.stopped = "attempts"
@@ -166,13 +166,13 @@ func TestRefuse(t *testing.T) {
 // server stream has its time until the first message only.
 func TestThrottle(t *testing.T) {
 	each(t, func(t *testing.T, kind interceptors.Kind) {
-		r := start(t, setup{client: hurried(10*time.Second, 500*time.Millisecond)})
+		r := start(t, setup{client: hurried(30*time.Second, 2*time.Second)})
 		if kind == interceptors.ClientStream {
-			r.proxy.Set(faults.Weather{BytesPerSecond: 400}) // its messages are small
+			r.proxy.Set(faults.Weather{BytesPerSecond: 100}) // its messages are small
 		} else {
-			r.proxy.Set(faults.Weather{BytesPerSecond: 256 << 10})
+			r.proxy.Set(faults.Weather{BytesPerSecond: 64 << 10})
 		}
-		want := story{received: answers(kind), attempts: []codes.Code{codes.OK}, atLeast: 250 * time.Millisecond, atMost: 3 * time.Second}
+		want := story{received: answers(kind), attempts: []codes.Code{codes.OK}, atLeast: time.Second, atMost: 6 * time.Second}
 		if answers(kind) > 1 {
 			want.atLeast *= messages
 		}
@@ -182,17 +182,17 @@ func TestThrottle(t *testing.T) {
 
 func TestThrottleBeyondTimeout(t *testing.T) {
 	each(t, func(t *testing.T, kind interceptors.Kind) {
-		r := start(t, setup{client: hurried(time.Second, 300*time.Millisecond)})
-		bytes := 64 << 10
+		r := start(t, setup{client: hurried(3*time.Second, 500*time.Millisecond)})
+		bytes := 16 << 10
 		if kind == interceptors.ClientStream {
-			bytes = 40
+			bytes = 15
 		}
 		r.proxy.Set(faults.Weather{BytesPerSecond: bytes})
-		want := story{code: codes.DeadlineExceeded, attempts: []codes.Code{codes.DeadlineExceeded}, atLeast: time.Second, atMost: time.Second}
+		want := story{code: codes.DeadlineExceeded, attempts: []codes.Code{codes.DeadlineExceeded}, atLeast: 3 * time.Second, atMost: 3 * time.Second}
 		if kind == interceptors.Unary { // of a stream the headers come in time
 			want.attempts = []codes.Code{codes.DeadlineExceeded, codes.DeadlineExceeded, codes.DeadlineExceeded}
 			want.stopped = "attempts"
-			want.atLeast, want.atMost = 900*time.Millisecond, time.Second
+			want.atLeast, want.atMost = 1500*time.Millisecond, 1560*time.Millisecond
 		}
 		r.tell(kind, want, func() { r.proxy.Set(faults.Weather{}) })
 	})
